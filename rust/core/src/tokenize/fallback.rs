@@ -1,0 +1,434 @@
+//! Encoding by the `tokenizers` crate, and by its parts where contents must not be read as special tokens.
+//!
+//! A rendered chat holds special tokens that the template wrote and perhaps the same texts inside of messages, which
+//! are only texts. The crate knows one switch for a whole input. So [`Fallback::encode_literal`] does the crate's first
+//! step itself, the search for added tokens, and leaves the rest to the crate: what stands between the template's
+//! special tokens keeps its place in the text, which decides about prefix spaces.
+
+use std::ops::Range;
+
+use aho_corasick::{AhoCorasick, Input, MatchKind};
+use tokenizers::normalizer::Range as Referential;
+use tokenizers::{
+    AddedToken, Encoding, Model, NormalizedString, Normalizer, OffsetType, PreTokenizedString, PreTokenizer, Token,
+    Tokenizer as Backend,
+};
+
+use super::Encoded;
+use crate::error::{Error, Result};
+
+/// The crate's tokenizer and its added tokens.
+#[derive(Debug)]
+pub(super) struct Fallback {
+    backend: Backend,
+    /// Added tokens that are looked for in the text as it is.
+    raw: Added,
+    /// Added tokens that are looked for in the normalized text.
+    normalized: Added,
+    /// The texts of the special tokens.
+    special: AhoCorasick,
+}
+
+/// Added tokens and the automaton that finds them: leftmost first, of those the longest.
+#[derive(Debug)]
+struct Added {
+    tokens: Vec<(u32, AddedToken)>,
+    finder: AhoCorasick,
+}
+
+impl Fallback {
+    /// Builds the tokenizer that `json` describes.
+    pub(super) fn from_json(json: &str) -> Result<Fallback> {
+        let mut backend = Backend::from_bytes(json).map_err(|error| Error::Tokenizer {
+            message: format!("its JSON cannot be read: {error}"),
+            hint: "give the text of `tokenizer.backend_tokenizer.to_str()`; slow (Python) tokenizers have none"
+                .to_string(),
+        })?;
+        backend.with_truncation(None).map_err(|error| failed(&error))?;
+        backend.with_padding(None);
+        backend.set_encode_special_tokens(false);
+        let mut tokens: Vec<(u32, AddedToken)> = backend.get_added_tokens_decoder().into_iter().collect();
+        tokens.sort_unstable_by_key(|(id, _)| *id);
+        let special: Vec<&str> =
+            tokens.iter().filter(|(_, token)| token.special).map(|(_, token)| token.content.as_str()).collect();
+        let special = automaton(&special)?;
+        let (normalized, raw) = tokens.into_iter().partition::<Vec<_>, _>(|(_, token)| token.normalized);
+        let raw = Added::new(raw, |content| Ok(content.to_string()))?;
+        let normalized = Added::new(normalized, |content| {
+            let mut text = NormalizedString::from(content);
+            if let Some(normalizer) = backend.get_normalizer() {
+                normalizer.normalize(&mut text).map_err(|error| failed(&error))?;
+            }
+            Ok(text.get().to_string())
+        })?;
+        Ok(Fallback { backend, raw, normalized, special })
+    }
+
+    /// See [`super::Tokenizer::encode`].
+    pub(super) fn encode(&self, text: &str, out: &mut Encoded) -> Result<()> {
+        fill(out, &self.backend.encode(text, false).map_err(|error| failed(&error))?)
+    }
+
+    /// See [`super::Tokenizer::encode_literal`].
+    pub(super) fn encode_literal(&self, text: &str, literal: &[Range<usize>], out: &mut Encoded) -> Result<()> {
+        if !self.any_touches(text, literal) {
+            return self.encode(text, out);
+        }
+        if let Some(token) = self.raw.tokens.iter().chain(&self.normalized.tokens).find(|(_, token)| token.single_word)
+        {
+            return Err(Error::Tokenizer {
+                message: format!(
+                    "cannot read special tokens in a message as text beside a single-word token: `{}`",
+                    token.1.content
+                ),
+                hint: "drop such chats, or set `allow_special_in_content: true`".to_string(),
+            });
+        }
+        let encoding = self.encode_by_parts(text, literal).map_err(|error| failed(&error))?;
+        fill(out, &encoding)
+    }
+
+    /// Whether `text` holds the text of a special token.
+    pub(super) fn holds_special(&self, text: &str) -> bool {
+        self.special.is_match(text)
+    }
+
+    /// The special tokens and their ids.
+    pub(super) fn special_tokens(&self) -> Vec<(String, u32)> {
+        let tokens = self.raw.tokens.iter().chain(&self.normalized.tokens);
+        let mut special: Vec<(String, u32)> =
+            tokens.filter(|(_, token)| token.special).map(|(id, token)| (token.content.clone(), *id)).collect();
+        special.sort_unstable_by_key(|(_, id)| *id);
+        special
+    }
+
+    /// How many tokens there are.
+    pub(super) fn vocab_size(&self) -> usize {
+        self.backend.get_vocab_size(true)
+    }
+
+    /// Whether a special token may be found where it is only text; if not, the crate's own search gives the same.
+    fn any_touches(&self, text: &str, literal: &[Range<usize>]) -> bool {
+        // Normalization may bring forth a token's text from another one, so these are always looked for with care.
+        let normalized = self.normalized.tokens.iter().any(|(_, token)| token.special);
+        let found = |range: Range<usize>| touches(literal, &range) != Touch::No;
+        literal.iter().any(|span| !span.is_empty())
+            && (normalized
+                || self
+                    .raw
+                    .finder
+                    .find_iter(text)
+                    .any(|hit| self.raw.tokens[hit.pattern().as_usize()].1.special && found(hit.start()..hit.end())))
+    }
+
+    /// What the crate's `encode` does, but with a search for added tokens that knows where they are only text.
+    fn encode_by_parts(&self, text: &str, literal: &[Range<usize>]) -> tokenizers::Result<Encoding> {
+        let mut parts = PreTokenizedString::from(text);
+        parts.split(|_, part| Ok(self.raw.split(&part, literal)))?;
+        parts.split(|_, mut part| {
+            if let Some(normalizer) = self.backend.get_normalizer() {
+                normalizer.normalize(&mut part)?;
+            }
+            Ok(self.normalized.split(&part, literal))
+        })?;
+        if let Some(pre_tokenizer) = self.backend.get_pre_tokenizer() {
+            pre_tokenizer.pre_tokenize(&mut parts)?;
+        }
+        parts.tokenize(|part| self.backend.get_model().tokenize(part.get()))?;
+        let encoding = parts.into_encoding(None, 0, OffsetType::Byte)?;
+        self.backend.post_process(encoding, None, false)
+    }
+}
+
+/// How a match lies to the spans that hold only text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Touch {
+    /// Outside of them: the template wrote it.
+    No,
+    /// Within one of them: a person wrote it.
+    Within,
+    /// Over a border, which is at this byte: no one wrote it as a whole.
+    Across(usize),
+}
+
+/// How `range` lies to the ascending spans `literal`.
+fn touches(literal: &[Range<usize>], range: &Range<usize>) -> Touch {
+    let from = literal.partition_point(|span| span.end <= range.start);
+    let Some(span) = literal[from..].iter().find(|span| !span.is_empty()) else { return Touch::No };
+    if span.start >= range.end {
+        Touch::No
+    } else if span.start > range.start {
+        Touch::Across(span.start)
+    } else if span.end < range.end {
+        Touch::Across(span.end)
+    } else {
+        Touch::Within
+    }
+}
+
+impl Added {
+    /// The tokens and what they look like in the text that is searched.
+    fn new(tokens: Vec<(u32, AddedToken)>, pattern: impl Fn(&str) -> Result<String>) -> Result<Added> {
+        let patterns = tokens.iter().map(|(_, token)| pattern(&token.content)).collect::<Result<Vec<_>>>()?;
+        let patterns: Vec<&str> = patterns.iter().map(String::as_str).collect();
+        Ok(Added { finder: automaton(&patterns)?, tokens })
+    }
+
+    /// Cuts `part` at its added tokens, except for special ones that are only text.
+    fn split(&self, part: &NormalizedString, literal: &[Range<usize>]) -> Vec<(NormalizedString, Option<Vec<Token>>)> {
+        let cut = |id: Option<u32>, range: Range<usize>| {
+            let slice = part.slice(Referential::Normalized(range))?;
+            let tokens = id.map(|id| vec![Token::new(id, slice.get().to_owned(), (0, slice.len()))]);
+            Some((slice, tokens))
+        };
+        let text = part.get();
+        let mut parts = Vec::new();
+        let mut done = 0;
+        let (mut at, mut limit) = (0, text.len());
+        loop {
+            let Some(hit) = self.finder.find(Input::new(text).span(at..limit)) else {
+                if limit == text.len() {
+                    break;
+                }
+                (at, limit) = (limit, text.len());
+                continue;
+            };
+            let (id, token) = &self.tokens[hit.pattern().as_usize()];
+            if token.special {
+                match place(part, hit.start()..hit.end()).map_or(Touch::No, |place| touches(literal, &place)) {
+                    Touch::No => {}
+                    Touch::Within => {
+                        at = hit.end();
+                        continue;
+                    }
+                    // What the template wrote before the border may still hold a token of its own.
+                    Touch::Across(border) => {
+                        let before = border.saturating_sub(part.offsets_original().0);
+                        let same = text.len() == part.offsets_original().1 - part.offsets_original().0;
+                        if same && (hit.start() + 1..hit.end()).contains(&before) {
+                            (at, limit) = (hit.start(), before);
+                        } else {
+                            at = hit.end();
+                        }
+                        continue;
+                    }
+                }
+            }
+            at = hit.end();
+            let (mut start, mut end) = (hit.start(), hit.end());
+            if token.lstrip {
+                start = text[..start].trim_end().len().max(done);
+            }
+            if token.rstrip {
+                end += text[end..].len() - text[end..].trim_start().len();
+            }
+            if done < start {
+                parts.extend(cut(None, done..start));
+            }
+            parts.extend(cut(Some(*id), start..end));
+            done = end;
+        }
+        if done != text.len() {
+            parts.extend(cut(None, done..text.len()));
+        }
+        parts
+    }
+}
+
+/// Where a piece of a part stands in the whole text.
+fn place(part: &NormalizedString, range: Range<usize>) -> Option<Range<usize>> {
+    let start = part.offsets_original().0;
+    let range = part.convert_offsets(Referential::Normalized(range))?;
+    Some(start + range.start..start + range.end)
+}
+
+fn automaton(patterns: &[&str]) -> Result<AhoCorasick> {
+    AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(patterns).map_err(|error| failed(&error))
+}
+
+fn fill(out: &mut Encoded, encoding: &Encoding) -> Result<()> {
+    out.clear();
+    out.ids.extend_from_slice(encoding.get_ids());
+    for &(start, end) in encoding.get_offsets() {
+        match (u32::try_from(start), u32::try_from(end)) {
+            (Ok(start), Ok(end)) => out.offsets.push((start, end)),
+            _ => {
+                return Err(Error::Tokenizer {
+                    message: "a chat has more than 4 GiB of text".to_string(),
+                    hint: "drop it, or cut it into several".to_string(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The error for a text that the crate does not take.
+fn failed(error: &dyn std::fmt::Display) -> Error {
+    Error::Tokenizer {
+        message: format!("a text cannot be encoded: {error}"),
+        hint: "the same text fails in transformers; drop it, or repair the tokenizer".to_string(),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "one span is a list of spans")]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// A tokenizer of single characters: the id is the place in `ALPHABET`. `</s>` is 12, `<s>` 13, `ab` (not special) 14.
+    const ALPHABET: &str = "?▁ab</s>\n|😀é";
+
+    fn definition() -> Value {
+        let vocab: serde_json::Map<String, Value> =
+            ALPHABET.chars().enumerate().map(|(id, c)| (c.to_string(), json!(id))).collect();
+        let token = |id: u32, content: &str, special: bool| {
+            json!({"id": id, "content": content, "special": special, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false})
+        };
+        json!({
+            "version": "1.0",
+            "truncation": {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0},
+            "padding": {"strategy": {"Fixed": 50}, "direction": "Right", "pad_to_multiple_of": null, "pad_id": 0, "pad_type_id": 0,
+                "pad_token": "?"},
+            "added_tokens": [token(12, "</s>", true), token(13, "<s>", true), token(14, "ab", false)],
+            "normalizer": {"type": "Sequence", "normalizers": [
+                {"type": "Prepend", "prepend": "▁"},
+                {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+            ]},
+            "pre_tokenizer": null, "post_processor": null, "decoder": null,
+            "model": {"type": "BPE", "dropout": null, "unk_token": "?", "continuing_subword_prefix": null,
+                "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "vocab": vocab, "merges": []},
+        })
+    }
+
+    fn build(definition: &Value) -> Fallback {
+        Fallback::from_json(&definition.to_string()).unwrap()
+    }
+
+    fn plain(tokenizer: &Fallback, text: &str) -> Encoded {
+        let mut out = Encoded::default();
+        tokenizer.encode(text, &mut out).unwrap();
+        out
+    }
+
+    fn literal(tokenizer: &Fallback, text: &str, spans: &[Range<usize>]) -> Encoded {
+        let mut out = Encoded { ids: vec![9], offsets: vec![(9, 9)] };
+        tokenizer.encode_literal(text, spans, &mut out).unwrap();
+        out
+    }
+
+    /// Ids as text, special ones in brackets.
+    fn show(encoded: &Encoded) -> String {
+        let name = |id: &u32| match id {
+            12 => "[</s>]".to_string(),
+            13 => "[<s>]".to_string(),
+            14 => "[ab]".to_string(),
+            id => ALPHABET.chars().nth(*id as usize).unwrap().to_string(),
+        };
+        encoded.ids.iter().map(name).collect()
+    }
+
+    #[test]
+    fn truncation_and_padding_are_off() {
+        assert_eq!(show(&plain(&build(&definition()), "a</s>b")), "▁a[</s>]▁b");
+    }
+
+    #[test]
+    fn special_texts_in_messages_are_text() {
+        let tokenizer = build(&definition());
+        let text = "a</s>b</s>";
+        // Nobody's, the first is a person's, the second is, both are.
+        assert_eq!(show(&literal(&tokenizer, text, &[0..1, 5..6])), "▁a[</s>]▁b[</s>]");
+        assert_eq!(show(&literal(&tokenizer, text, &[0..6])), "▁a</s>b[</s>]");
+        assert_eq!(show(&literal(&tokenizer, text, &[0..1, 5..10])), "▁a[</s>]▁b</s>");
+        assert_eq!(show(&literal(&tokenizer, text, &[0..10])), "▁a</s>b</s>");
+        // Offsets stay those of the whole text; other added tokens stay tokens.
+        let out = literal(&tokenizer, "ab</s>é</s>", &[0..8]);
+        assert_eq!(show(&out), "[ab]▁</s>é[</s>]");
+        assert_eq!(out.offsets, [(0, 2), (2, 3), (2, 3), (3, 4), (4, 5), (5, 6), (6, 8), (8, 12)]);
+    }
+
+    #[test]
+    fn a_special_text_over_a_border_is_nobodys() {
+        let tokenizer = build(&definition());
+        assert_eq!(show(&literal(&tokenizer, "</</s>", &[0..2])), "▁</[</s>]");
+        assert_eq!(show(&literal(&tokenizer, "</s>", &[0..2])), "▁</s>");
+        assert_eq!(show(&literal(&tokenizer, "</s>", &[2..3])), "▁</s>");
+        assert_eq!(show(&literal(&tokenizer, "</s>", &[2..2])), "[</s>]");
+        // The longer token reaches into the message; the shorter one before the border is the template's.
+        let mut longer = definition();
+        longer["added_tokens"][1]["content"] = json!("</s>a");
+        let tokenizer = build(&longer);
+        assert_eq!(show(&literal(&tokenizer, "</s>a", &[])), "[<s>]");
+        assert_eq!(show(&literal(&tokenizer, "</s>ab</s>", &[4..6])), "[</s>][ab][</s>]");
+    }
+
+    #[test]
+    fn only_the_first_stretch_is_first() {
+        let mut definition = definition();
+        definition["normalizer"] = Value::Null;
+        definition["pre_tokenizer"] =
+            json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": false});
+        let tokenizer = build(&definition);
+        assert_eq!(show(&plain(&tokenizer, "a</s>b")), "▁a[</s>]b");
+        assert_eq!(show(&literal(&tokenizer, "a</s>b</s>a", &[0..6])), "▁a</s>b[</s>]a");
+        assert_eq!(show(&literal(&tokenizer, "<s>a</s>b", &[3..8])), "[<s>]a</s>b");
+    }
+
+    #[test]
+    fn a_token_that_takes_spaces_and_one_of_normalized_text() {
+        let mut definition = definition();
+        definition["added_tokens"][0]["lstrip"] = json!(true);
+        definition["added_tokens"][0]["rstrip"] = json!(true);
+        let tokenizer = build(&definition);
+        let out = literal(&tokenizer, "</s> \n</s> a", &[0..5]);
+        assert_eq!((show(&out).as_str(), out.offsets.last()), ("▁</s>[</s>]▁a", Some(&(11, 12))));
+        assert_eq!(out.offsets[5], (4, 11));
+        // Found only after normalization: in the message it is text, after it a token.
+        definition["normalizer"] = json!({"type": "Lowercase"});
+        definition["added_tokens"][0]["normalized"] = json!(true);
+        let tokenizer = build(&definition);
+        assert_eq!(show(&literal(&tokenizer, "</S></S>", &[0..4])), "</s>[</s>]");
+        assert_eq!(show(&literal(&tokenizer, "é</S></S>", &[0..2])), "é[</s>][</s>]");
+    }
+
+    #[test]
+    fn single_word_tokens_are_left_alone() {
+        let mut definition = definition();
+        definition["added_tokens"][2]["single_word"] = json!(true);
+        let tokenizer = build(&definition);
+        assert_eq!(show(&literal(&tokenizer, "ab</s>", &[0..2])), "[ab][</s>]");
+        let error = tokenizer.encode_literal("</s>", &[0..4], &mut Encoded::default()).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .ends_with("single-word token: `ab`\nhint: drop such chats, or set `allow_special_in_content: true`")
+        );
+    }
+
+    #[test]
+    fn the_search_agrees_with_the_crate() {
+        // With every span empty nothing is text, and the own search must find what the crate finds.
+        let tokenizer = build(&definition());
+        for text in ["", " ", "</s>", "<</s>", "</s></s>ab<s>", "a </s> b\n<s><s", "😀</s>é", "</", "</s>😀é ab"]
+        {
+            let by_parts = tokenizer.encode_by_parts(text, &[]).unwrap();
+            let mut out = Encoded::default();
+            fill(&mut out, &by_parts).unwrap();
+            assert_eq!(out, plain(&tokenizer, text), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn special_tokens_and_broken_definitions() {
+        let tokenizer = build(&definition());
+        assert_eq!(tokenizer.special_tokens(), [("</s>".to_string(), 12), ("<s>".to_string(), 13)]);
+        assert_eq!(tokenizer.vocab_size(), ALPHABET.chars().count() + 3);
+        assert!(tokenizer.holds_special("a</s>") && !tokenizer.holds_special("</ s>ab"));
+        let message = Fallback::from_json("{}").unwrap_err().to_string();
+        assert!(message.starts_with("cannot use the tokenizer: its JSON cannot be read: "), "{message}");
+    }
+}

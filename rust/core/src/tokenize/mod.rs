@@ -1,0 +1,140 @@
+//! Text to token ids, equal to what transformers gives.
+//!
+//! ```
+//! use zephyr_data_core::tokenize::{Encoded, Tokenizer};
+//!
+//! let json = r#"{"version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": {"type": "Whitespace"},
+//!     "post_processor": null, "decoder": null, "model": {"type": "WordLevel", "vocab": {"a": 0, "b": 1}, "unk_token": "a"}}"#;
+//! let tokenizer = Tokenizer::from_json(json).unwrap();
+//! let mut out = Encoded::default();
+//! tokenizer.encode("b a", &mut out).unwrap();
+//! assert_eq!((out.ids, out.offsets), (vec![1, 0], vec![(0, 1), (2, 3)]));
+//! ```
+
+mod fallback;
+
+use std::ops::Range;
+
+use crate::error::Result;
+use fallback::Fallback;
+
+/// A tokenizer, ready to be used from any thread.
+///
+/// It is built from the JSON of the *live* backend, `tokenizer.backend_tokenizer.to_str()`: what lies in a file may be
+/// rebuilt by transformers while it loads, and then gives other ids.
+#[derive(Debug)]
+pub struct Tokenizer {
+    engine: Engine,
+}
+
+/// What does the work. An encoder that is exact for one shape of tokenizer, and faster, becomes one more variant; what
+/// it cannot prove itself equal for, it leaves to [`Fallback`].
+#[derive(Debug)]
+enum Engine {
+    /// The `tokenizers` crate, which is the truth.
+    Fallback(Fallback),
+}
+
+/// The tokens of one text; its buffers are made to be used again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Encoded {
+    /// The ids.
+    pub ids: Vec<u32>,
+    /// Where each token stands in the text, in bytes, as the post-processor leaves it. Tokens that share a character
+    /// have the whole character's offsets; a token may leave white space out.
+    pub offsets: Vec<(u32, u32)>,
+}
+
+impl Encoded {
+    /// Empties both buffers.
+    pub fn clear(&mut self) {
+        self.ids.clear();
+        self.offsets.clear();
+    }
+}
+
+impl Tokenizer {
+    /// Builds the tokenizer that `backend_json` describes; its truncation and padding are switched off.
+    pub fn from_json(backend_json: &str) -> Result<Tokenizer> {
+        Ok(Tokenizer { engine: Engine::Fallback(Fallback::from_json(backend_json)?) })
+    }
+
+    /// Encodes a rendered chat, as transformers does with `add_special_tokens=False`: the texts of special tokens
+    /// become special tokens wherever they stand.
+    pub fn encode(&self, text: &str, out: &mut Encoded) -> Result<()> {
+        match &self.engine {
+            Engine::Fallback(engine) => engine.encode(text, out),
+        }
+    }
+
+    /// As [`Tokenizer::encode`], but the text of a special token is only text where it touches one of the spans
+    /// `literal` (ascending, not overlapping), which hold what people wrote. There this is transformers with
+    /// `split_special_tokens=True`.
+    pub fn encode_literal(&self, text: &str, literal: &[Range<usize>], out: &mut Encoded) -> Result<()> {
+        match &self.engine {
+            Engine::Fallback(engine) => engine.encode_literal(text, literal, out),
+        }
+    }
+
+    /// Whether `text` holds the text of a special token.
+    pub fn holds_special(&self, text: &str) -> bool {
+        match &self.engine {
+            Engine::Fallback(engine) => engine.holds_special(text),
+        }
+    }
+
+    /// The engine's name, for the manifest.
+    pub fn engine_name(&self) -> &'static str {
+        match &self.engine {
+            Engine::Fallback(_) => "tokenizers",
+        }
+    }
+
+    /// The special tokens and their ids, by id.
+    pub fn added_special_tokens(&self) -> Vec<(String, u32)> {
+        match &self.engine {
+            Engine::Fallback(engine) => engine.special_tokens(),
+        }
+    }
+
+    /// How many tokens there are, added ones included.
+    pub fn vocab_size(&self) -> usize {
+        match &self.engine {
+            Engine::Fallback(engine) => engine.vocab_size(),
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "one span is a list of spans")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_tokenizer_serves_all_threads() {
+        let json = r#"{"version": "1.0", "added_tokens": [{"id": 2, "content": "<s>", "special": true, "single_word": false,
+            "lstrip": false, "rstrip": false, "normalized": false}], "normalizer": null, "pre_tokenizer": {"type": "Whitespace"},
+            "post_processor": null, "decoder": null,
+            "model": {"type": "WordLevel", "vocab": {"?": 0, "s": 1}, "unk_token": "?"}}"#;
+        let tokenizer = Tokenizer::from_json(json).unwrap();
+        assert_eq!((tokenizer.engine_name(), tokenizer.vocab_size()), ("tokenizers", 3));
+        assert_eq!(tokenizer.added_special_tokens(), [("<s>".to_string(), 2)]);
+        assert!(tokenizer.holds_special("a <s>") && !tokenizer.holds_special("a s"));
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let mut out = Encoded::default();
+                    tokenizer.encode("<s> s <s>", &mut out).unwrap();
+                    assert_eq!(
+                        (out.ids.as_slice(), out.offsets.as_slice()),
+                        (&[2, 1, 2][..], &[(0, 3), (4, 5), (6, 9)][..])
+                    );
+                    tokenizer.encode_literal("<s> s <s>", &[4..9], &mut out).unwrap();
+                    assert_eq!(out.ids, [2, 1, 0, 1, 0]);
+                    out.clear();
+                    assert_eq!(out, Encoded::default());
+                });
+            }
+        });
+    }
+}
