@@ -1,0 +1,165 @@
+//! Records into token ids and loss masks: where the chat template and the tokenizer meet.
+//!
+//! The contract is transformers': ids equal `apply_chat_template(messages, tokenize=True)`, masks those of a template whose
+//! assistant turns (content and end-of-turn token) are tagged with `{% generation %}`.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::chat::{ChatTemplate, Rendered, Want, assistant_mask};
+use crate::error::Result;
+use crate::manifest::TokenizerEntry;
+use crate::record::{Message, Preference};
+use crate::tokenize::{Encoded, Tokenizer};
+
+/// Which tokens carry the loss.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LossOn {
+    /// What the assistant says, with the token that ends each turn.
+    #[default]
+    Assistant,
+    /// Everything.
+    All,
+}
+
+/// How records are encoded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct EncodeOptions {
+    /// Which tokens carry the loss.
+    pub loss_on: LossOn,
+    /// Whether a special token's text inside a message becomes that token. If not, it is text like any other.
+    pub allow_special_in_content: bool,
+}
+
+/// A tokenizer as transformers has loaded it.
+#[derive(Clone, Debug, Default)]
+pub struct TokenizerSpec {
+    /// Folder or name, as the user gave it.
+    pub name: String,
+    /// Identity: the hash of `backend` and `chat_template`.
+    pub hash: String,
+    /// `tokenizer.backend_tokenizer.to_str()`: the live tokenizer, not the file it came from.
+    pub backend: String,
+    /// The Jinja source of the chat template.
+    pub chat_template: String,
+    /// `tokenizer.special_tokens_map`, which templates may name.
+    pub special_tokens: BTreeMap<String, String>,
+}
+
+/// Buffers that are used again from row to row, one per thread.
+#[derive(Default)]
+pub struct Scratch {
+    rendered: Rendered,
+    encoded: Encoded,
+    mask: Vec<u8>,
+    messages: Vec<Message>,
+}
+
+/// A chat's tokens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Document {
+    /// Token ids.
+    pub ids: Vec<u32>,
+    /// 1 where a token carries the loss, else 0; as long as `ids`.
+    pub mask: Vec<u8>,
+    /// Answers that carry no loss, since the tokenizer does not tell where they begin (transformers gives them none either).
+    pub lost: usize,
+}
+
+/// A preference's tokens. `prompt` followed by either answer is the whole conversation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pair {
+    /// The prompt with the generation prompt.
+    pub prompt: Vec<u32>,
+    /// The preferred answer.
+    pub chosen: Vec<u32>,
+    /// The other one.
+    pub rejected: Vec<u32>,
+}
+
+/// Encodes chats and preferences for one tokenizer.
+pub struct ChatEncoder {
+    template: ChatTemplate,
+    tokenizer: Tokenizer,
+    options: EncodeOptions,
+}
+
+impl ChatEncoder {
+    /// Loads template and tokenizer.
+    pub fn new(spec: &TokenizerSpec, options: EncodeOptions) -> Result<Self> {
+        let tokenizer = Tokenizer::from_json(&spec.backend)?;
+        let ends: Vec<String> = tokenizer.added_special_tokens().into_iter().map(|(text, _)| text).collect();
+        let template = ChatTemplate::new(&spec.chat_template, &spec.special_tokens, &ends)?;
+        Ok(ChatEncoder { template, tokenizer, options })
+    }
+
+    /// How manifests name what is used.
+    pub fn entry(&self, spec: &TokenizerSpec) -> TokenizerEntry {
+        TokenizerEntry {
+            name: spec.name.clone(),
+            hash: spec.hash.clone(),
+            special_tokens: spec.special_tokens.clone(),
+            template: self.template.name().to_string(),
+            encoder: self.tokenizer.engine_name().to_string(),
+        }
+    }
+
+    /// Ids and mask of a chat.
+    pub fn chat(&self, messages: &[Message], scratch: &mut Scratch) -> Result<Document> {
+        let masked = self.options.loss_on == LossOn::Assistant;
+        self.encode(messages, false, masked, scratch)?;
+        let mut lost = 0;
+        if masked {
+            let rendered = &scratch.rendered;
+            lost = assistant_mask(&rendered.text, &rendered.assistant, &scratch.encoded.offsets, &mut scratch.mask);
+        } else {
+            scratch.mask.clear();
+            scratch.mask.resize(scratch.encoded.ids.len(), 1);
+        }
+        Ok(Document { ids: scratch.encoded.ids.clone(), mask: scratch.mask.clone(), lost })
+    }
+
+    /// Ids of a preference, cut where trl cuts them: the answers begin where the prompt's ids end or, should the prompt be
+    /// encoded differently when an answer follows, at the first difference.
+    pub fn pair(&self, pair: &Preference, scratch: &mut Scratch) -> Result<Pair> {
+        let mut prompt = self.ids(&pair.prompt, true, scratch)?.to_vec();
+        let mut chosen = self.continued(&pair.prompt, &pair.chosen, scratch)?;
+        let mut rejected = self.continued(&pair.prompt, &pair.rejected, scratch)?;
+        let shared = |ids: &[u32]| prompt.iter().zip(ids).take_while(|(a, b)| a == b).count();
+        let border = shared(&chosen).min(shared(&rejected));
+        prompt.truncate(border);
+        chosen.drain(..border);
+        rejected.drain(..border);
+        Ok(Pair { prompt, chosen, rejected })
+    }
+
+    fn continued(&self, prompt: &[Message], answer: &[Message], scratch: &mut Scratch) -> Result<Vec<u32>> {
+        let mut messages = std::mem::take(&mut scratch.messages);
+        messages.clear();
+        messages.extend(prompt.iter().chain(answer).cloned());
+        let ids = self.ids(&messages, false, scratch).map(<[u32]>::to_vec);
+        scratch.messages = messages;
+        ids
+    }
+
+    fn ids<'a>(&self, messages: &[Message], generation_prompt: bool, scratch: &'a mut Scratch) -> Result<&'a [u32]> {
+        self.encode(messages, generation_prompt, false, scratch)?;
+        Ok(&scratch.encoded.ids)
+    }
+
+    fn encode(&self, messages: &[Message], generation_prompt: bool, masked: bool, scratch: &mut Scratch) -> Result<()> {
+        let Scratch { rendered, encoded, .. } = scratch;
+        // Only where a content holds a special token's text does it matter which bytes are content.
+        let literal = !self.options.allow_special_in_content
+            && messages.iter().any(|message| self.tokenizer.holds_special(&message.content));
+        let want = Want { content: literal, assistant: masked };
+        self.template.render(messages, generation_prompt, want, rendered)?;
+        if literal {
+            self.tokenizer.encode_literal(&rendered.text, &rendered.content, encoded)
+        } else {
+            self.tokenizer.encode(&rendered.text, encoded)
+        }
+    }
+}
