@@ -1,0 +1,74 @@
+//! Chats in memory to ids and masks, as `pack` encodes them.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, Int8Builder, Int32Builder, ListBuilder, RecordBatch, StructArray};
+use arrow::datatypes::{Field, Schema};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3_arrow::PyArray;
+use zephyr_data_core::record::{Message, Role};
+use zephyr_data_core::schema::MessagesView;
+use zephyr_data_core::stage::encode::{self, EncodeOptions, Scratch};
+
+use crate::error::Result;
+use crate::options::{TokenizerSpec, loss_on};
+
+/// Encodes chats with one tokenizer.
+#[pyclass(frozen, module = "zephyr_data._core")]
+pub(crate) struct ChatEncoder {
+    encoder: encode::ChatEncoder,
+    /// How the template is formatted.
+    #[pyo3(get)]
+    template: String,
+    /// What makes the ids.
+    #[pyo3(get)]
+    engine: String,
+}
+
+#[pymethods]
+impl ChatEncoder {
+    #[new]
+    #[pyo3(signature = (tokenizer, *, loss_on = "assistant", allow_special_in_content = false))]
+    fn new(tokenizer: TokenizerSpec, loss_on: &str, allow_special_in_content: bool) -> PyResult<Self> {
+        let options = EncodeOptions { loss_on: self::loss_on(loss_on)?, allow_special_in_content };
+        let spec = tokenizer.into_core();
+        let load = || -> Result<encode::ChatEncoder> { Ok(encode::ChatEncoder::new(&spec, options)?) };
+        let encoder = load()?;
+        let entry = encoder.entry(&spec);
+        Ok(ChatEncoder { encoder, template: entry.template, engine: entry.encoder })
+    }
+
+    /// Ids and assistant mask of each chat.
+    fn encode(&self, py: Python<'_>, messages: PyArray) -> PyResult<PyArray> {
+        let (array, field) = messages.into_inner();
+        let expected = "expected an Arrow array of list<struct<role: string, content: string>>";
+        let schema = Arc::new(Schema::new(vec![field.as_ref().clone().with_name("messages")]));
+        let batch =
+            RecordBatch::try_new(schema, vec![array]).map_err(|error| PyTypeError::new_err(error.to_string()))?;
+        let chats = MessagesView::new(&batch, "messages").ok_or_else(|| PyTypeError::new_err(expected))?;
+        py.detach(|| {
+            let (mut ids, mut masks) = (ListBuilder::new(Int32Builder::new()), ListBuilder::new(Int8Builder::new()));
+            let mut scratch = Scratch::default();
+            for index in 0..batch.num_rows() {
+                let turns = chats.get(index).map(|(role, content)| {
+                    let role = Role::parse(role);
+                    let role = role.ok_or_else(|| PyValueError::new_err(format!("unknown role in chat {index}")))?;
+                    Ok(Message::new(role, content))
+                });
+                let turns: Vec<Message> = turns.collect::<PyResult<_>>()?;
+                let chat = || -> Result<encode::Document> { Ok(self.encoder.chat(&turns, &mut scratch)?) };
+                let document = { chat }()?;
+                ids.values().extend(document.ids.iter().map(|id| Some(id.cast_signed())));
+                ids.append(true);
+                masks.values().extend(document.mask.iter().map(|bit| Some(bit.cast_signed())));
+                masks.append(true);
+            }
+            let columns: [(&str, ArrayRef); 2] =
+                [("input_ids", Arc::new(ids.finish())), ("assistant_masks", Arc::new(masks.finish()))];
+            let fields =
+                columns.map(|(name, column)| (Arc::new(Field::new(name, column.data_type().clone(), false)), column));
+            Ok(PyArray::from_array_ref(Arc::new(StructArray::from(fields.to_vec()))))
+        })
+    }
+}

@@ -1,0 +1,31 @@
+//! The extension module `zephyr_data._core`: owned arguments in, the interpreter released around the core call, a typed
+//! result out. Conversions only; `python/zephyr_data/_core.pyi` is its documentation.
+
+use pyo3::prelude::*;
+
+mod encoder;
+mod error;
+mod options;
+mod stages;
+mod truecase;
+
+#[pymodule(gil_used = false)]
+mod _core {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use super::encoder::ChatEncoder;
+    #[pymodule_export]
+    use super::options::default_options;
+    #[pymodule_export]
+    use super::stages::{DirectoryLock, StageResult, clean, dedup, pack};
+    #[pymodule_export]
+    use super::truecase::truecase;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("FORMAT_VERSION", zephyr_data_core::schema::FORMAT_VERSION)?;
+        module.add("DEBUG_BUILD", cfg!(debug_assertions))
+    }
+}

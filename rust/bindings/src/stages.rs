@@ -1,0 +1,132 @@
+//! The stages and the lock on their folder.
+
+use std::path::PathBuf;
+
+use pyo3::prelude::*;
+use zephyr_data_core::stage::{self, Outcome, Progress};
+
+use crate::error::{CoreError, Result, keep};
+use crate::options::{CleanOptions, DedupOptions, PackOptions, ReadOptions, TokenizerSpec};
+
+/// What a stage did.
+#[pyclass(frozen, get_all, module = "zephyr_data._core")]
+pub(crate) struct StageResult {
+    stage: &'static str,
+    folder: PathBuf,
+    skipped: bool,
+    seconds: f64,
+    text_bytes: u64,
+}
+
+#[pymethods]
+impl StageResult {
+    fn __repr__(&self) -> String {
+        let StageResult { stage, folder, skipped, seconds, text_bytes } = self;
+        let (skipped, folder) = (if *skipped { "True" } else { "False" }, folder.display());
+        format!(
+            "StageResult(stage='{stage}', folder='{folder}', skipped={skipped}, seconds={seconds:.3}, text_bytes={text_bytes})"
+        )
+    }
+}
+
+impl From<Outcome> for StageResult {
+    fn from(outcome: Outcome) -> Self {
+        let Outcome { stage, folder, skipped, seconds, text_bytes } = outcome;
+        StageResult { stage, folder, skipped, seconds, text_bytes }
+    }
+}
+
+/// Keeps a second run out of a folder.
+#[pyclass(module = "zephyr_data._core")]
+pub(crate) struct DirectoryLock(Option<stage::DirectoryLock>);
+
+#[pymethods]
+impl DirectoryLock {
+    #[new]
+    #[expect(clippy::needless_pass_by_value, reason = "pyo3 hands over owned arguments")]
+    fn new(folder: PathBuf) -> Result<Self> {
+        Ok(DirectoryLock(Some(stage::DirectoryLock::acquire(&folder)?)))
+    }
+
+    fn release(&mut self) {
+        self.0 = None;
+    }
+
+    fn __enter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __exit__(&mut self, _class: &Bound<'_, PyAny>, _value: &Bound<'_, PyAny>, _trace: &Bound<'_, PyAny>) {
+        self.release();
+    }
+}
+
+/// Runs a stage with the interpreter released; looks for Ctrl-C and calls the observer about ten times a second.
+fn run(
+    py: Python<'_>,
+    observer: &Py<PyAny>,
+    work: impl FnOnce(stage::Observer<'_>) -> zephyr_data_core::error::Result<Outcome> + Send,
+) -> PyResult<StageResult> {
+    let mut raised = None;
+    let outcome = py.detach(|| {
+        let mut tick = |progress: Progress| {
+            Python::attach(|py| {
+                py.check_signals()?;
+                let Progress { stage, done, total, rows } = progress;
+                observer.call1(py, (stage, done, total, rows)).map(drop)
+            })
+            .map_err(|error| keep(error, &mut raised))
+        };
+        work(&mut tick)
+    });
+    match (outcome, raised) {
+        (Ok(outcome), _) => Ok(outcome.into()),
+        (Err(_), Some(error)) => Err(error),
+        (Err(error), None) => Err(CoreError::from(error).into()),
+    }
+}
+
+/// Reads the inputs and writes `folder/clean`.
+#[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "pyo3 hands over owned arguments")]
+pub(crate) fn clean(
+    py: Python<'_>,
+    inputs: Vec<PathBuf>,
+    folder: PathBuf,
+    read: ReadOptions,
+    options: CleanOptions,
+    workers: usize,
+    observer: Py<PyAny>,
+) -> PyResult<StageResult> {
+    let (read, options) = (read.into_core()?, options.into_core()?);
+    run(py, &observer, |observer| stage::clean::clean(&inputs, &folder, &read, &options, workers, observer))
+}
+
+/// Reads `folder/clean` and writes `folder/dedup`.
+#[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "pyo3 hands over owned arguments")]
+pub(crate) fn dedup(
+    py: Python<'_>,
+    folder: PathBuf,
+    options: DedupOptions,
+    workers: usize,
+    observer: Py<PyAny>,
+) -> PyResult<StageResult> {
+    let options = options.into_core();
+    run(py, &observer, |observer| stage::dedup::dedup(&folder, &options, workers, observer))
+}
+
+/// Reads `folder/dedup` and writes `folder/packed`.
+#[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "pyo3 hands over owned arguments")]
+pub(crate) fn pack(
+    py: Python<'_>,
+    folder: PathBuf,
+    tokenizer: TokenizerSpec,
+    options: PackOptions,
+    workers: usize,
+    observer: Py<PyAny>,
+) -> PyResult<StageResult> {
+    let (tokenizer, options) = (tokenizer.into_core(), options.into_core()?);
+    run(py, &observer, |observer| stage::pack::pack(&folder, &tokenizer, &options, workers, observer))
+}
