@@ -1,0 +1,136 @@
+"""The extension module, compiled from `rust/bindings`.
+
+Long calls release the GIL and look for Ctrl-C about ten times a second. Errors are those of `zephyr_data.errors`, or
+Python's own where it has one (`FileNotFoundError`, `PermissionError`, `OSError`, `KeyboardInterrupt`).
+"""
+
+from collections.abc import Callable, Sequence
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Protocol, TypeAlias, final
+
+from zephyr_data.options import Clean, DedupOptions, PackOptions, Read
+from zephyr_data.tokenizer import TokenizerSpec
+
+_Path: TypeAlias = str | PathLike[str]
+
+# Called about ten times a second with the stage, the bytes done, all bytes (0 while not known) and the rows so far, from
+# the thread that called the stage. What it raises ends the stage.
+_Observer: TypeAlias = Callable[[str, int, int, int], object]
+
+class _ArrowArray(Protocol):
+    """Any library's Arrow array, such as pyarrow's; `pyarrow.array` takes it without a copy."""
+
+    def __arrow_c_array__(
+        self, requested_schema: object | None = None
+    ) -> tuple[object, object]: ...
+
+__all__ = [
+    "DEBUG_BUILD",
+    "FORMAT_VERSION",
+    "ChatEncoder",
+    "DirectoryLock",
+    "StageResult",
+    "__version__",
+    "clean",
+    "dedup",
+    "default_options",
+    "pack",
+    "truecase",
+]
+
+__version__: Final[str]
+"""Version of the crate, which is the package's."""
+
+FORMAT_VERSION: Final[int]
+"""Version of the files and manifests that the stages write."""
+
+DEBUG_BUILD: Final[bool]
+"""Whether the module was compiled without optimization."""
+
+@final
+class StageResult:
+    """What a stage did."""
+
+    @property
+    def stage(self) -> str:
+        """`clean`, `dedup` or `pack`."""
+    @property
+    def folder(self) -> Path:
+        """Where its files are."""
+    @property
+    def skipped(self) -> bool:
+        """Whether its manifest showed that there was nothing to do."""
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+    @property
+    def text_bytes(self) -> int:
+        """Bytes of message contents that it handled; 0 if skipped."""
+
+@final
+class DirectoryLock:
+    """Keeps a second run out of a folder, which it makes if it is missing.
+
+    The system releases it when the process ends, however it ends. Raises `LockedError` if another process holds it.
+    """
+
+    def __new__(cls, folder: _Path) -> DirectoryLock: ...
+    def release(self) -> None:
+        """Lets others in; once is enough."""
+    def __enter__(self) -> DirectoryLock: ...
+    def __exit__(
+        self,
+        _class: type[BaseException] | None,
+        _value: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None: ...
+
+@final
+class ChatEncoder:
+    """Encodes chats as `pack` does: ids equal `apply_chat_template`, masks those of a `{% generation %}` template."""
+
+    def __new__(
+        cls,
+        tokenizer: TokenizerSpec,
+        *,
+        loss_on: str = "assistant",
+        allow_special_in_content: bool = False,
+    ) -> ChatEncoder: ...
+    @property
+    def template(self) -> str:
+        """How the template is formatted: `zephyr`, `chatml`, …, or `jinja`."""
+    @property
+    def engine(self) -> str:
+        """What makes the ids: `tokenizers`."""
+    def encode(self, messages: _ArrowArray) -> _ArrowArray:
+        """Encodes `list<struct<role, content>>` to `struct<input_ids: list<int32>, assistant_masks: list<int8>>`."""
+
+def clean(
+    inputs: Sequence[_Path],
+    folder: _Path,
+    read: Read,
+    options: Clean,
+    workers: int,
+    observer: _Observer,
+) -> StageResult:
+    """Reads the inputs and writes `folder/clean`."""
+
+def dedup(folder: _Path, options: DedupOptions, workers: int, observer: _Observer) -> StageResult:
+    """Reads `folder/clean` and writes `folder/dedup`."""
+
+def pack(
+    folder: _Path,
+    tokenizer: TokenizerSpec,
+    options: PackOptions,
+    workers: int,
+    observer: _Observer,
+) -> StageResult:
+    """Reads `folder/dedup` and writes `folder/packed`."""
+
+def truecase(texts: _ArrowArray) -> _ArrowArray:
+    """Repairs each string of an array; nulls stay."""
+
+def default_options() -> str:
+    """The core's own defaults as JSON: `{"clean": …, "dedup": …, "pack": …}`."""

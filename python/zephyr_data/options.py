@@ -1,0 +1,199 @@
+"""Every option of `prepare` with its default and its bounds: the only place in Python that names them.
+
+The sections of [`Config`][zephyr_data.config.Config] are these models; the extension reads them by attribute. Its own
+defaults are the same, which `tests/test_config.py` checks, so that Rust users and Python users get the same data.
+
+    >>> Pack(max_length=4096).overlong
+    'truncate'
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Kind = Literal["auto", "chat", "preference"]
+"""What the rows are; `auto` takes what the first row is."""
+
+OnBadRow = Literal["stop", "reject"]
+"""Whether a row that cannot be read ends the run or is kept in `rejects/`."""
+
+Role = Literal["system", "user", "assistant"]
+
+MAX_LENGTH = 1 << 24
+"""Most tokens of a packed row: far above any model's context, far below what 32-bit positions hold."""
+
+MAX_WORKERS = 1024
+
+MAX_SEED = (1 << 63) - 1
+"""Seeds are 64-bit in the extension and in every file that names them."""
+
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+
+
+class Section(BaseModel):
+    """What all sections share: frozen, no unknown keys, no silent conversions (`"2048"` is not a number)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
+
+
+class Read(Section):
+    """How the input is read.
+
+    Attributes:
+        kind: `chat`, `preference`, or `auto` for what the first row is.
+        on_bad_row: `stop` ends the run with the row's file and line; `reject` keeps it in `rejects/`.
+    """
+
+    kind: Kind = "auto"
+    on_bad_row: OnBadRow = "stop"
+
+
+class Truecase(Section):
+    """Repairs lower-case sentence starts and the lone pronoun "i".
+
+    Attributes:
+        enabled: Whether it is done.
+        roles: Whose turns are repaired.
+    """
+
+    enabled: bool = True
+    roles: Annotated[list[Role], Field(min_length=1)] = ["assistant"]
+
+
+class Empty(Section):
+    """Drops rows with a turn without visible text."""
+
+    enabled: bool = True
+
+
+class Turns(Section):
+    """Drops rows whose turns are out of order, too few or too many.
+
+    Attributes:
+        enabled: Whether it is done.
+        min_turns: Fewest exchanges (a user turn and its answer).
+        max_turns: Most exchanges; `None` for no limit.
+    """
+
+    enabled: bool = True
+    min_turns: Count = 1
+    max_turns: Count | None = None
+
+
+class Length(Section):
+    """Drops rows with too little assistant text or with too long a turn.
+
+    Attributes:
+        enabled: Whether it is done.
+        min_chars: Fewest characters of the assistant's turns together, or of one side of a preference.
+        max_chars: Most characters of one turn.
+    """
+
+    enabled: bool = True
+    min_chars: Annotated[int, Field(ge=0)] = 1
+    max_chars: Count = 200_000
+
+
+class AiPreface(Section):
+    """Drops answers that begin with "As an AI language model, …" where nobody asked."""
+
+    enabled: bool = True
+
+
+class Repetition(Section):
+    """Drops answers that are stuck in a loop.
+
+    Attributes:
+        enabled: Whether it is done.
+        min_repeats: How often a stretch of text must stand in the turn.
+        min_bytes: How many bytes the repeats must fill.
+        min_share_percent: How much of the turn the copies of a line must fill that do not follow each other.
+    """
+
+    enabled: bool = True
+    min_repeats: Annotated[int, Field(ge=2)] = 8
+    min_bytes: Count = 640
+    min_share_percent: Annotated[int, Field(ge=1, le=100)] = 60
+
+
+class Refusal(Section):
+    """Drops answers that decline. Off by default: a model has to learn to decline, too.
+
+    Attributes:
+        enabled: Whether it is done.
+        max_bytes: The longest answer that is taken for a refusal; longer ones say more than no.
+    """
+
+    enabled: bool = False
+    max_bytes: Count = 1000
+
+
+class Clean(Section):
+    """What is repaired and what is dropped, row by row."""
+
+    truecase: Truecase = Truecase()
+    empty: Empty = Empty()
+    turns: Turns = Turns()
+    length: Length = Length()
+    ai_preface: AiPreface = AiPreface()
+    repetition: Repetition = Repetition()
+    refusal: Refusal = Refusal()
+
+
+class ConstantAnswer(Section):
+    """Drops rows whose answer is given to many different prompts.
+
+    Attributes:
+        enabled: Whether it is done.
+        min_prompts: How many prompts.
+        min_chars: How long the answer must be: "Yes." is a good answer to many prompts.
+    """
+
+    enabled: bool = True
+    min_prompts: Annotated[int, Field(ge=2)] = 10
+    min_chars: Count = 40
+
+
+class Dedup(Section):
+    """What is dropped for the sake of other rows, and how the rest is split.
+
+    Attributes:
+        exact: Whether rows go that equal an earlier one but for case, white space and punctuation.
+        constant_answer: One answer given to many prompts.
+        test_fraction: Share of all prompts that make the test set.
+    """
+
+    exact: bool = True
+    constant_answer: ConstantAnswer = ConstantAnswer()
+    test_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.01
+
+
+class Pack(Section):
+    """How rows become tokens.
+
+    Attributes:
+        max_length: Tokens of a packed row, and the most of one document or pair.
+        loss_on: Which tokens carry the loss: the assistant's, or all.
+        overlong: What happens to a longer document: `truncate`, `drop`, or `split_turns`.
+        allow_special_in_content: Whether `</s>` in a message means the special token instead of the text.
+    """
+
+    max_length: Annotated[int, Field(ge=8, le=MAX_LENGTH)] = 2048
+    loss_on: Literal["assistant", "all"] = "assistant"
+    overlong: Literal["truncate", "drop", "split_turns"] = "truncate"
+    allow_special_in_content: bool = False
+
+
+class DedupOptions(Dedup):
+    """`Dedup` as the extension takes it: with the seed, which a configuration names once, at its top."""
+
+    seed: Seed = 0
+
+
+class PackOptions(Pack):
+    """`Pack` as the extension takes it: with the seed."""
+
+    seed: Seed = 0

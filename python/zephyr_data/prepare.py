@@ -1,0 +1,215 @@
+"""The main job: raw chats or preferences to packed Arrow rows, in three stages that are skipped where they are done.
+
+    from zephyr_data import prepare
+
+    result = prepare("chats.jsonl.zst", tokenizer="path/to/tokenizer", out="out", max_length=4096)
+    result.train          # PosixPath('out/packed/train')
+
+What is slow to import is imported inside functions: `zephyr_data` imports this module.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zephyr_data.errors import ConfigError
+from zephyr_data.extension import core
+from zephyr_data.progress import Reporter, reporter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from zephyr_data.config import Config
+    from zephyr_data.options import Kind, OnBadRow
+    from zephyr_data.summary import Prepared
+
+FOLDERS = ("packed", "dedup", "clean")
+"""The stages' folders, the last first: removed in this order, what is left is always what an interrupted run leaves."""
+
+LOCK = ".lock"
+
+CHECKED_ROWS = 32
+"""Rows of the data itself whose ids are held against transformers' before packing; about 1 ms each."""
+
+
+def prepare(
+    inputs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    *,
+    tokenizer: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    config: str | os.PathLike[str] | Mapping[str, Any] | Config | None = None,
+    kind: Kind | None = None,
+    max_length: int | None = None,
+    test_fraction: float | None = None,
+    workers: int | None = None,
+    seed: int | None = None,
+    on_bad_row: OnBadRow | None = None,
+    overwrite: bool = False,
+    progress: bool | Callable[[str, int, int, int], object] | None = None,
+) -> Prepared:
+    """Cleans, deduplicates, splits, tokenizes and packs chats or preferences.
+
+    Running it again skips the stages whose input and options are the same; a changed option re-runs what it touches. A
+    run that was killed goes on at the stage it was in. Where an argument is left out, `config` decides, then the default.
+
+    Args:
+        inputs: Files or folders: `.jsonl` or `.parquet`, plain or with `.gz` or `.zst` behind it.
+        tokenizer: Folder or name for `transformers.AutoTokenizer`; it needs a chat template.
+        out: Folder for the result, made if missing.
+        config: Path of a YAML file, a mapping of the same shape, or a `Config`.
+        kind: `chat`, `preference`, or `auto` for what the first row is. Default: `auto`.
+        max_length: Tokens of a packed row. Default: 2048.
+        test_fraction: Share of the prompts that make the test set. Default: 0.01.
+        workers: Threads; the result does not depend on them. Default: all CPUs that this process may use.
+        seed: Decides the split and the order of the rows. Default: 0.
+        on_bad_row: `stop` or `reject` rows that cannot be read. Default: `stop`.
+        overwrite: Whether to remove what earlier runs left in `out` first. Files of others are never touched.
+        progress: `True` shows progress on stderr, `False` nothing, `None` only in a terminal; a function is called about
+            ten times a second with the stage, the bytes done, all bytes (0 while not known) and the rows so far.
+
+    Returns:
+        What was done, in numbers, and where the rows are.
+
+    Raises:
+        ConfigError: An option, the tokenizer or the output folder cannot be used.
+        DataError: An input file or row cannot be read.
+        ZephyrDataError: Another run works on `out`.
+        OSError: A file cannot be read or written.
+    """
+    from zephyr_data.config import Config
+
+    overrides = {
+        "read.kind": kind,
+        "read.on_bad_row": on_bad_row,
+        "pack.max_length": max_length,
+        "dedup.test_fraction": test_fraction,
+        "workers": workers,
+        "seed": seed,
+    }
+    options = Config.load(config, overrides)
+    paths = _input_paths(inputs)
+    folder = Path(out)
+    _check_output(folder, paths, overwrite=overwrite)
+    with reporter(progress) as report, core().DirectoryLock(os.fspath(folder)):
+        if overwrite:
+            _remove_stages(folder)
+        return _run_stages(paths, folder, tokenizer, options, report)
+
+
+def _run_stages(
+    paths: list[str],
+    folder: Path,
+    tokenizer: str | os.PathLike[str],
+    options: Config,
+    report: Reporter,
+) -> Prepared:
+    from zephyr_data.manifest import STAGE_FOLDERS, read_manifest
+    from zephyr_data.summary import summarize
+    from zephyr_data.tokenizer import PROBES, check_ids, first_rows, load_tokenizer
+
+    # First of all: a tokenizer that cannot be used should not cost a minute of cleaning.
+    loaded = load_tokenizer(tokenizer)
+    for note in loaded.notes:
+        report.note(note)
+    literal = options.pack.allow_special_in_content
+    encoder = core().ChatEncoder(
+        loaded.spec, loss_on=options.pack.loss_on, allow_special_in_content=literal
+    )
+    how = {"literal_specials": literal, "masks": options.pack.loss_on == "assistant"}
+    check_ids(loaded, encoder, PROBES, **how)
+
+    out, results = os.fspath(folder), []
+
+    def run(stage: str, *arguments: object) -> None:
+        report(stage, 0, 0, 0)  # a short stage would not be heard of before its end
+        results.append(getattr(core(), stage)(*arguments, options.workers, report))
+        rows = int(read_manifest(folder / STAGE_FOLDERS[stage]).counts["rows_out"])
+        report.finished(results[-1], rows)
+
+    run("clean", paths, out, options.read, options.clean)
+    run("dedup", out, options.dedup_options())
+    kind = read_manifest(folder / "dedup").kind
+    check_ids(loaded, encoder, first_rows(folder / "dedup", kind, CHECKED_ROWS), **how)
+    run("pack", out, loaded.spec, options.pack_options())
+    return summarize(folder, results)
+
+
+def _input_paths(inputs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[str]:
+    if isinstance(inputs, str | os.PathLike):
+        inputs = [inputs]
+    paths = [os.fspath(path) for path in inputs]
+    if not paths:
+        raise ConfigError("nothing to read\nhint: name at least one file or folder", key="inputs")
+    for path in paths:
+        if not Path(path).exists():
+            raise FileNotFoundError(
+                errno.ENOENT,
+                f"cannot read `{path}`: No such file or directory"
+                "\nhint: check the spelling; a relative path starts at the current directory",
+            )
+    return paths
+
+
+def _check_output(folder: Path, paths: list[str], *, overwrite: bool) -> None:
+    """Refuses a folder that holds somebody else's things, or the result of other input."""
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(
+            f"cannot write into `--out`, it is not a folder: `{folder}`\nhint: name another",
+            key="out",
+        )
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    ours = (folder / LOCK).exists() or any(
+        (folder / name / "manifest.json").is_file() for name in FOLDERS
+    )
+    foreign = [name for name in FOLDERS if (folder / name).exists()]
+    if not ours and (foreign or not overwrite):
+        named = f"`{folder / foreign[0]}`" if foreign else f"`{folder}`"
+        hint = (
+            "name another folder; this one's contents bear names that a run would replace"
+            if foreign
+            else "name a new folder, or add `--overwrite` to use this one; its files stay as they are"
+        )
+        raise ConfigError(
+            f"cannot write into `--out`, it holds what zephyr-data did not write: {named}\nhint: {hint}",
+            key="out",
+        )
+    if not overwrite:
+        _check_same_input(folder, paths)
+
+
+def _check_same_input(folder: Path, paths: list[str]) -> None:
+    """Refuses to replace the result of wholly other files: that is a mistyped `--out` more often than a wish."""
+    from zephyr_data.errors import ManifestError
+    from zephyr_data.manifest import read_manifest
+
+    try:
+        before = [Path(entry.name).name for entry in read_manifest(folder / "clean").inputs]
+    except ManifestError:
+        return  # the stage runs anew in any case
+    now = {name for path in paths for name in _file_names(Path(path))}
+    if before and now.isdisjoint(before):
+        raise ConfigError(
+            f"cannot write into `--out`, it holds the result of other input, from `{before[0]}`: `{folder}`"
+            "\nhint: name another folder, or add `--overwrite` to replace that result",
+            key="out",
+        )
+
+
+def _file_names(path: Path) -> list[str]:
+    return (
+        [name for _, _, names in os.walk(path) for name in names] if path.is_dir() else [path.name]
+    )
+
+
+def _remove_stages(folder: Path) -> None:
+    for name in FOLDERS:
+        target = folder / name
+        # The manifest goes first: a folder without one does not exist, whenever this is interrupted.
+        (target / "manifest.json").unlink(missing_ok=True)
+        if target.exists():
+            shutil.rmtree(target)
