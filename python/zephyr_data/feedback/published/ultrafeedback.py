@@ -1,0 +1,173 @@
+"""UltraFeedback rows (JSONL, JSON or Parquet), with its known faults repaired and counted.
+
+* An overall score of 10 may be a 1: the first release multiplied scores of 1 by ten. With a mean
+  aspect of 2 or less it becomes 1, above 4 it stays, between the two nobody can tell: null.
+* Scores are text ("7", "7.5", "8/10" means 8); `N/A` ratings are null and take no part in a mean.
+* TruthfulQA rows, and rows of other sources with the same question, would contaminate that
+  benchmark: left out.
+* Rows that were published with fewer than four answers stay as they are.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from zephyr_data.feedback.options import ASPECTS
+from zephyr_data.feedback.prompts import Prompt, read_rows
+from zephyr_data.feedback.published import Answer, Imported, Rating, Row, refuse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+JUDGE = "ultrafeedback_gpt4"
+ROW_FIELDS = {
+    "source",
+    "instruction",
+    "models",
+    "completions",
+    "correct_answers",
+    "incorrect_answers",
+}
+COMPLETION_FIELDS = {
+    "model",
+    "response",
+    "principle",
+    "custom_system_prompt",
+    "annotations",
+    "critique",
+    "overall_score",
+    "fine-grained_score",
+}
+_SCORE = re.compile(r"(\d+(?:\.\d+)?)(?:/10)?")
+TRUTHFUL_QA = "truthful_qa"
+
+
+def question_key(text: str) -> str:
+    """A question without case, punctuation and spaces: copies differ in those."""
+    return re.sub(r"\W+", "", text.lower())
+
+
+def read(paths: list[Path], counts: Imported) -> Iterator[Row]:
+    """Yields one row per instruction; the files are read twice, first for TruthfulQA's questions."""
+    truthful = {
+        question_key(str(row.get("instruction")))
+        for path in paths
+        for _, row in read_rows(path)
+        if row.get("source") == TRUTHFUL_QA
+    }
+    seen: set[str] = set()
+    for path in paths:
+        for number, row in read_rows(path):
+            _check(row, path, number)
+            if row["source"] == TRUTHFUL_QA:
+                counts.left_out["truthful_qa_rows"] += 1
+                continue
+            if question_key(row["instruction"]) in truthful:
+                counts.left_out["truthful_qa_copies"] += 1
+                continue
+            identifier = sha256(row["instruction"].encode()).hexdigest()
+            if identifier in seen:
+                counts.left_out["repeated_instructions"] += 1
+                continue
+            seen.add(identifier)
+            answers = tuple(_answer(c, path, number, counts) for c in row["completions"])
+            prompt = Prompt(
+                identifier, (("user", row["instruction"]),), row["source"], _reference(row)
+            )
+            yield Row(prompt, answers)
+
+
+def _check(row: dict[str, Any], path: Path, number: int) -> None:
+    unknown = sorted(set(row) - ROW_FIELDS)
+    if unknown:
+        raise refuse("unknown field in an UltraFeedback row", unknown[0], path, number, unknown[0])
+    for name, kind in (("source", str), ("instruction", str), ("completions", list)):
+        if not isinstance(row.get(name), kind):
+            raise refuse(f"no usable `{name}`", row.get(name), path, number, name)
+    models = [c.get("model") for c in row["completions"]]
+    if len(set(models)) < len(models):
+        raise refuse("a model comes twice", models, path, number, "completions")
+
+
+def _reference(row: dict[str, Any]) -> str | None:
+    known = [a for a in row.get("correct_answers") or [] if a and a != "None"]
+    return known[0] if known else None
+
+
+def _answer(completion: dict[str, Any], path: Path, number: int, counts: Imported) -> Answer:
+    unknown = sorted(set(completion) - COMPLETION_FIELDS)
+    if unknown:
+        raise refuse("unknown field in a completion", unknown[0], path, number, unknown[0])
+    text = completion.get("response")
+    if not isinstance(text, str):
+        raise refuse("no usable `response`", text, path, number, "response")
+    ratings, aspects = _aspects(completion.get("annotations") or {}, path, number, counts)
+    ratings.append(_overall(completion, aspects, path, number, counts))
+    return Answer(str(completion["model"]), text, tuple(ratings), completion.get("principle"))
+
+
+def _aspects(
+    annotations: dict[str, Any], path: Path, number: int, counts: Imported
+) -> tuple[list[Rating], list[float]]:
+    ratings: list[Rating] = []
+    values: list[float] = []
+    for aspect, annotation in sorted(annotations.items()):
+        if aspect not in ASPECTS:
+            raise refuse("unknown aspect", aspect, path, number, "annotations")
+        # the published files hold a dictionary, the annotation script's own output a list of one
+        entry = annotation[0] if isinstance(annotation, list) and annotation else annotation
+        if not entry:
+            counts.left_out["missing_aspects"] += 1
+            ratings.append(Rating("aspects", JUDGE, None, "missing_verdict", aspect))
+            continue
+        rating = str(entry.get("Rating"))
+        if rating == "N/A":
+            counts.left_out["not_applicable_ratings"] += 1
+            ratings.append(Rating("aspects", JUDGE, None, "not_applicable", aspect))
+        elif rating in {"1", "2", "3", "4", "5"}:
+            values.append(float(rating))
+            critique = entry.get("Rationale For Rating") or entry.get("Rationale")
+            ratings.append(Rating("aspects", JUDGE, float(rating), None, aspect, critique))
+        else:
+            raise refuse(f"unknown rating of `{aspect}`", rating, path, number, "Rating")
+    return ratings, values
+
+
+def _overall(
+    completion: dict[str, Any], aspects: list[float], path: Path, number: int, counts: Imported
+) -> Rating:
+    raw, critique = completion.get("overall_score"), completion.get("critique")
+    if raw is None:
+        counts.left_out["missing_overall_scores"] += 1
+        return Rating("overall", JUDGE, None, "missing_verdict", None, critique)
+    match = _SCORE.fullmatch(str(raw).strip())
+    score = float(match.group(1)) if match else math.nan
+    if not 1 <= score <= 10:
+        raise refuse("unknown overall score", raw, path, number, "overall_score")
+    if score == 10:
+        repaired = ten_or_one(aspects)
+        if repaired is None:
+            counts.left_out["tens_that_may_be_ones"] += 1
+            return Rating("overall", JUDGE, None, "ten_or_one", None, critique)
+        if repaired == 1:
+            counts.repaired["tens_that_were_ones"] += 1
+        score = repaired
+    return Rating("overall", JUDGE, score, None, None, critique)
+
+
+def ten_or_one(aspects: list[float]) -> float | None:
+    """What an overall score of 10 stands for, by the mean of the aspects; None if unclear.
+
+    >>> ten_or_one([1, 2, 1, 2]), ten_or_one([5, 4, 5, 5]), ten_or_one([3, 3, 3, 3])
+    (1.0, 10.0, None)
+    """
+    if not aspects:
+        return None
+    mean = math.fsum(aspects) / len(aspects)
+    if mean <= 2:
+        return 1.0
+    return 10.0 if mean > 4 else None
