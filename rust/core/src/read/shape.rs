@@ -7,7 +7,8 @@
 //! | preference, implicit prompt | `chosen`, `rejected`: message lists that begin with the same messages |
 //!
 //! Other columns never matter. `id` (a string or an integer), `score_chosen` and `score_rejected` (numbers) are taken along.
-//! A row is read twice only if it is bad: the fast parser just fails, [`diagnose`] then finds out where.
+//! A row is read twice only if it is bad: the fast parser just fails, [`diagnose`] then finds out where. Both stand in this file,
+//! long as it is, because what one refuses the other must be able to name.
 
 use std::fmt;
 use std::sync::Arc;
