@@ -1,4 +1,7 @@
-"""`prepare` on the bundled samples and on small inputs: what each stage writes, keeps, drops and changes."""
+"""`prepare` on the bundled samples and on small inputs: what each stage writes, keeps, drops and changes.
+
+Longer than most, because one verb has one test file and this verb is the whole job.
+"""
 
 import json
 import os
