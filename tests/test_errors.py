@@ -10,9 +10,14 @@ from zephyr_data import ConfigError, DataError, LockedError, ManifestError, Zeph
 from zephyr_data.config import Config
 from zephyr_data.tokenizer import encode_chat, load_tokenizer
 
-KNOWN = "a chat has `messages`, a preference has `chosen` and `rejected` (and `prompt`)"
+KNOWN = (
+    "a chat has `messages`, `conversations`, `instruction` and `output`, `prompt` and `completion`, or a `text` that is a"
+    " transcript; a preference has `chosen` and `rejected` (and `prompt`)"
+)
 MESSAGE = "a message is an object with the strings `role` and `content`"
-ENDINGS = "`.jsonl`, `.ndjson` or `.parquet`, plain or with `.gz` or `.zst` behind it"
+ENDINGS = (
+    "`.jsonl`, `.ndjson`, `.json`, `.parquet` or `.arrow`, plain or with `.gz` or `.zst` behind it"
+)
 CHAT = (
     '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]}'
 )
@@ -50,7 +55,10 @@ ROWS = {
         "chat",
         "no field `messages`",
         None,
-        f"the row has `conversations`, `n`; {KNOWN}",
+        (
+            "the row has `conversations`, `n`: its shape is `sharegpt`, that of the file `messages`; put rows of each shape into"
+            " files of their own"
+        ),
     ),
     "a preference among chats": (
         '{"prompt": "p", "chosen": "a", "rejected": "b"}',

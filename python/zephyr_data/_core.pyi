@@ -108,7 +108,7 @@ class ChatEncoder:
         """Encodes `list<struct<role, content>>` to `struct<input_ids: list<int32>, assistant_masks: list<int8>>`."""
 
 def clean(
-    inputs: Sequence[_Path],
+    inputs: Sequence[_Path | tuple[_Path, str]],
     folder: _Path,
     read: Read,
     options: Clean,

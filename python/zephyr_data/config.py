@@ -241,6 +241,7 @@ _HINTS = {
     "workers": "leave it out to use all CPUs that this process may use",
     "seed": "any whole number from 0 on; the same seed gives the same bytes",
     "read.kind": "`auto` takes what the first row is",
+    "read.shape": "`auto` takes what each file's first row has; docs/SHAPES.md shows a row of each",
     "read.on_bad_row": "`reject` keeps rows that cannot be read in `rejects/` and goes on",
 }
 

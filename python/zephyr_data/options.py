@@ -16,6 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field
 Kind = Literal["auto", "chat", "preference"]
 """What the rows are; `auto` takes what the first row is."""
 
+Shape = Literal[
+    "auto", "messages", "sharegpt", "alpaca", "prompt_completion", "transcript", "preference"
+]
+"""How a file's columns are understood; `auto` takes what its first row has."""
+
 OnBadRow = Literal["stop", "reject"]
 """Whether a row that cannot be read ends the run or is kept in `rejects/`."""
 
@@ -44,10 +49,13 @@ class Read(Section):
 
     Attributes:
         kind: `chat`, `preference`, or `auto` for what the first row is.
+        shape: How the columns are understood: `messages`, `sharegpt`, `alpaca`, `prompt_completion`, `transcript`,
+            `preference`, or `auto` for what each file's first row has.
         on_bad_row: `stop` ends the run with the row's file and line; `reject` keeps it in `rejects/`.
     """
 
     kind: Kind = "auto"
+    shape: Shape = "auto"
     on_bad_row: OnBadRow = "stop"
 
 

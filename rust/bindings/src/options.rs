@@ -12,7 +12,7 @@ use zephyr_data_core::filter::length::LengthOptions;
 use zephyr_data_core::filter::refusal::RefusalOptions;
 use zephyr_data_core::filter::repetition::RepetitionOptions;
 use zephyr_data_core::filter::turns::TurnsOptions;
-use zephyr_data_core::read::OnBadRow;
+use zephyr_data_core::read::{OnBadRow, Shape};
 use zephyr_data_core::record::{Kind, Role};
 use zephyr_data_core::stage::{clean, dedup, encode, pack};
 use zephyr_data_core::text::truecase::TruecaseOptions;
@@ -28,6 +28,7 @@ fn choice<T: Copy>(option: &str, name: &str, known: &[(&str, T)]) -> PyResult<T>
 #[derive(FromPyObject)]
 pub(crate) struct ReadOptions {
     kind: String,
+    shape: String,
     on_bad_row: String,
 }
 
@@ -35,7 +36,10 @@ impl ReadOptions {
     pub(crate) fn into_core(self) -> PyResult<clean::ReadOptions> {
         let kinds = [("auto", None), ("chat", Some(Kind::Chat)), ("preference", Some(Kind::Preference))];
         let bad = [("stop", OnBadRow::Stop), ("reject", OnBadRow::Reject)];
+        let shapes = Shape::ALL.map(|shape| (shape.as_str(), Some(shape)));
+        let shapes: Vec<(&str, Option<Shape>)> = [("auto", None)].into_iter().chain(shapes).collect();
         Ok(clean::ReadOptions {
+            shape: choice("read.shape", &self.shape, &shapes)?,
             kind: choice("read.kind", &self.kind, &kinds)?,
             on_bad_row: choice("read.on_bad_row", &self.on_bad_row, &bad)?,
         })

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use pyo3::prelude::*;
+use zephyr_data_core::read;
 use zephyr_data_core::stage::{self, Outcome, Progress};
 
 use crate::error::{CoreError, Result, keep};
@@ -86,12 +87,28 @@ fn run(
     }
 }
 
+/// A file or folder: a path, or a path with the name that it is to have in ids, errors and manifests.
+#[derive(FromPyObject)]
+pub(crate) enum Input {
+    Named(PathBuf, String),
+    Path(PathBuf),
+}
+
+impl From<Input> for read::Input {
+    fn from(input: Input) -> Self {
+        match input {
+            Input::Named(path, name) => read::Input { path, name: Some(name) },
+            Input::Path(path) => read::Input { path, name: None },
+        }
+    }
+}
+
 /// Reads the inputs and writes `folder/clean`.
 #[pyfunction]
 #[expect(clippy::needless_pass_by_value, reason = "pyo3 hands over owned arguments")]
 pub(crate) fn clean(
     py: Python<'_>,
-    inputs: Vec<PathBuf>,
+    inputs: Vec<Input>,
     folder: PathBuf,
     read: ReadOptions,
     options: CleanOptions,
@@ -99,6 +116,7 @@ pub(crate) fn clean(
     observer: Py<PyAny>,
 ) -> PyResult<StageResult> {
     let (read, options) = (read.into_core()?, options.into_core()?);
+    let inputs: Vec<read::Input> = inputs.into_iter().map(Into::into).collect();
     run(py, &observer, |observer| stage::clean::clean(&inputs, &folder, &read, &options, workers, observer))
 }
 

@@ -113,7 +113,7 @@ pub struct Row {
     pub id: String,
     /// The input file, as the user named it.
     pub file: Arc<str>,
-    /// Line (text formats) or row (Parquet), from 1.
+    /// Line (JSON lines), or row or element (other formats), from 1.
     pub line: u64,
     /// What was read.
     pub record: Record,

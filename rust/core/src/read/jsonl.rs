@@ -5,35 +5,36 @@ use std::sync::Arc;
 
 use memchr::{memchr, memchr_iter, memrchr};
 
-use super::{BadRow, Chunk, InputFile, Position, codec, shape};
+use super::json_row;
+use super::shape::Shape;
+use super::{BadRow, InputFile, Position, Rows, Stretches, codec};
 use crate::error::{Error, Result};
 use crate::record::{Kind, Row};
 
 /// Large enough that threads rarely meet, small enough that a run stops within a fraction of a second.
 const CHUNK: usize = 1 << 20;
 /// A longer line is no chat; a file without line ends must not fill the memory.
-const LONGEST_LINE: usize = 1 << 28;
+pub(super) const LONGEST_LINE: usize = 1 << 28;
 
 /// Whole lines of a file.
-pub struct Lines {
+pub(super) struct Lines {
     file: Arc<str>,
     first_line: u64,
     bytes: Vec<u8>,
 }
 
 /// The chunks of a JSON lines file.
-pub(super) fn open(
+pub(super) fn open(file: &InputFile, position: &Position) -> Result<Stretches> {
+    Ok(Box::new(split(file, codec::open(file, position)?).map(|lines| lines.map(Rows::Lines))))
+}
+
+/// A stream of lines in chunks.
+pub(super) fn split(
     file: &InputFile,
-    position: &Position,
-) -> Result<impl Iterator<Item = Result<Chunk>> + Send + use<>> {
-    let mut splitter = Splitter {
-        stream: codec::open(file, position)?,
-        file: file.clone(),
-        next_line: 1,
-        rest: Vec::new(),
-        ended: false,
-    };
-    Ok(std::iter::from_fn(move || splitter.next().transpose()).map(|lines| lines.map(Chunk::Lines)))
+    stream: Box<dyn Read + Send>,
+) -> impl Iterator<Item = Result<Lines>> + Send + use<> {
+    let mut splitter = Splitter { stream, file: file.clone(), next_line: 1, rest: Vec::new(), ended: false };
+    std::iter::from_fn(move || splitter.next().transpose())
 }
 
 struct Splitter {
@@ -112,11 +113,11 @@ impl Lines {
 
     pub(super) fn for_each_row(
         &self,
-        kind: Kind,
+        shape: Shape,
         each: &mut dyn FnMut(std::result::Result<Row, BadRow>) -> Result<()>,
     ) -> Result<()> {
         for (line, text) in self.lines() {
-            each(shape::parse_json(text, kind, &self.file, line).map_err(|fault| {
+            each(json_row::parse(text, shape, &self.file, line).map_err(|fault| {
                 let raw = String::from_utf8_lossy(text).into_owned();
                 fault.at(&self.file, line, raw)
             }))?;
@@ -124,8 +125,8 @@ impl Lines {
         Ok(())
     }
 
-    pub(super) fn first_kind(&self) -> Option<Kind> {
-        self.lines().find_map(|(_, text)| shape::json_kind(text))
+    pub(super) fn first_shape(&self, kind: Option<Kind>) -> Option<Shape> {
+        self.lines().find_map(|(_, text)| json_row::shape_of(text, kind))
     }
 }
 
@@ -156,9 +157,9 @@ mod tests {
         let file = InputFile::new(&path).unwrap();
         let mut seen = 0;
         for chunk in open(&file, &Position::default()).unwrap() {
-            chunk
-                .unwrap()
-                .for_each_row(Kind::Chat, &mut |row| {
+            let Rows::Lines(lines) = chunk.unwrap() else { panic!("lines") };
+            lines
+                .for_each_row(Shape::Messages, &mut |row| {
                     let row = row.unwrap();
                     seen += 1;
                     assert_eq!(row.line, seen);

@@ -1,8 +1,8 @@
 //! Input files into rows: path ► codec ► format ► shape.
 //!
 //! A file is read in [`Chunk`]s, which can be parsed on any thread; chunk borders depend on the file alone, so the same
-//! input gives the same batches whatever the number of threads. A new format needs a variant of `Format` and of
-//! [`Chunk`], a new shape of row a branch in `shape.rs`.
+//! input gives the same batches whatever the number of threads. A new format needs a variant of `Format` and a module that
+//! gives chunks, a new shape of row a variant of [`Shape`].
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,10 +11,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::error::{Error, Result};
 use crate::record::{Kind, Row};
 
+mod batch;
 mod codec;
+mod diagnose;
+mod ipc;
+mod json_array;
+mod json_row;
 mod jsonl;
 mod parquet;
 mod shape;
+mod transcript;
+
+pub use shape::Shape;
 
 /// What to do with a row that cannot be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,7 +38,9 @@ pub enum OnBadRow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Format {
     JsonLines,
+    Json,
     Parquet,
+    Arrow,
 }
 
 /// One input file.
@@ -41,10 +51,11 @@ pub struct InputFile {
     pub name: Arc<str>,
     format: Format,
     codec: codec::Codec,
+    shape: Shape,
 }
 
 /// Endings that are read, as messages name them.
-const ENDINGS: &str = "`.jsonl`, `.ndjson` or `.parquet`, plain or with `.gz` or `.zst` behind it";
+const ENDINGS: &str = "`.jsonl`, `.ndjson`, `.json`, `.parquet` or `.arrow`, plain or with `.gz` or `.zst` behind it";
 
 impl InputFile {
     /// The file at `path`; its name's endings decide how it is read.
@@ -62,10 +73,18 @@ impl InputFile {
         let (stem, codec) = codec::Codec::of(&file_name);
         let format = match stem.rsplit_once('.')?.1 {
             "jsonl" | "ndjson" => Format::JsonLines,
+            "json" => Format::Json,
             "parquet" => Format::Parquet,
+            "arrow" | "arrows" | "feather" | "ipc" => Format::Arrow,
             _ => return None,
         };
-        Some(InputFile { path: path.to_path_buf(), name: Arc::from(path.to_string_lossy()), format, codec })
+        let name = Arc::from(path.to_string_lossy());
+        Some(InputFile { path: path.to_path_buf(), name, format, codec, shape: Shape::Messages })
+    }
+
+    /// How its columns are understood; [`recognise`] finds out.
+    pub fn shape(&self) -> Shape {
+        self.shape
     }
 
     /// The path to open.
@@ -74,10 +93,19 @@ impl InputFile {
     }
 }
 
+/// What the user named: a file or a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Input {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// What it is called in ids, errors and manifests, if it was not the user who put it there: `stdin`, a web address.
+    pub name: Option<String>,
+}
+
 /// The files that `inputs` name, in that order; a folder stands for the readable files below it, sorted by path.
-pub fn find_files(inputs: &[PathBuf]) -> Result<Vec<InputFile>> {
+pub fn find_files(inputs: &[Input]) -> Result<Vec<InputFile>> {
     let mut files = Vec::new();
-    for input in inputs {
+    for Input { path: input, name } in inputs {
         let metadata = std::fs::metadata(input).map_err(Error::io("read", input))?;
         if metadata.is_dir() {
             let mut found = Vec::new();
@@ -93,7 +121,11 @@ pub fn find_files(inputs: &[PathBuf]) -> Result<Vec<InputFile>> {
                 });
             }
         } else {
-            files.push(InputFile::new(input)?);
+            let file = InputFile::new(input)?;
+            files.push(match name {
+                Some(name) => InputFile { name: Arc::from(name.as_str()), ..file },
+                None => file,
+            });
         }
     }
     Ok(files)
@@ -117,12 +149,23 @@ fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
 }
 
 /// A stretch of a file, not yet parsed.
-pub enum Chunk {
+pub struct Chunk {
+    shape: Shape,
+    rows: Rows,
+}
+
+/// Rows as the formats give them.
+enum Rows {
     /// Whole lines of JSON.
     Lines(jsonl::Lines),
-    /// Rows of a Parquet file.
-    Batch(parquet::Batch),
+    /// Whole elements of a JSON array.
+    Items(json_array::Items),
+    /// Rows of a Parquet or Arrow file.
+    Batch(batch::Batch),
 }
+
+/// The stretches of one file in their order.
+type Stretches = Box<dyn Iterator<Item = Result<Rows>> + Send>;
 
 /// A row that cannot be read.
 #[derive(Debug)]
@@ -138,33 +181,34 @@ pub struct BadRow {
 }
 
 impl Chunk {
-    /// Parses the rows and hands them over in their order; `kind` fixes which columns are meant.
+    /// Parses the rows and hands them over in their order.
     ///
     /// # Errors
     /// Whatever `each` gives; it is also asked about rows that cannot be read.
-    pub fn for_each_row(
-        &self,
-        kind: Kind,
-        each: &mut dyn FnMut(std::result::Result<Row, BadRow>) -> Result<()>,
-    ) -> Result<()> {
-        match self {
-            Chunk::Lines(lines) => lines.for_each_row(kind, each),
-            Chunk::Batch(batch) => batch.for_each_row(kind, each),
+    pub fn for_each_row(&self, each: &mut dyn FnMut(std::result::Result<Row, BadRow>) -> Result<()>) -> Result<()> {
+        match &self.rows {
+            Rows::Lines(lines) => lines.for_each_row(self.shape, each),
+            Rows::Items(items) => items.for_each_row(self.shape, each),
+            Rows::Batch(batch) => batch.for_each_row(self.shape, each),
         }
     }
 
     /// Size in the decompressed file, for progress.
     pub fn bytes(&self) -> u64 {
-        match self {
-            Chunk::Lines(lines) => lines.bytes(),
-            Chunk::Batch(batch) => batch.bytes(),
+        match &self.rows {
+            Rows::Lines(lines) => lines.bytes(),
+            Rows::Items(items) => items.bytes(),
+            Rows::Batch(batch) => batch.bytes(),
         }
     }
+}
 
-    fn first_kind(&self) -> Option<Kind> {
+impl Rows {
+    fn first_shape(&self, kind: Option<Kind>) -> Option<Shape> {
         match self {
-            Chunk::Lines(lines) => lines.first_kind(),
-            Chunk::Batch(batch) => batch.first_kind(),
+            Rows::Lines(lines) => lines.first_shape(kind),
+            Rows::Items(items) => items.first_shape(kind),
+            Rows::Batch(batch) => batch.first_shape(kind),
         }
     }
 }
@@ -172,7 +216,7 @@ impl Chunk {
 /// The chunks of all files, one file after the other.
 pub struct Chunks {
     files: std::vec::IntoIter<InputFile>,
-    open: Option<Box<dyn Iterator<Item = Result<Chunk>> + Send>>,
+    open: Option<(Shape, Stretches)>,
     position: Position,
 }
 
@@ -203,38 +247,83 @@ impl Iterator for Chunks {
 
     fn next(&mut self) -> Option<Result<Chunk>> {
         loop {
-            if let Some(open) = &mut self.open {
-                match open.next() {
-                    Some(chunk) => return Some(chunk),
+            if let Some((shape, rows)) = &mut self.open {
+                match rows.next() {
+                    Some(rows) => return Some(rows.map(|rows| Chunk { shape: *shape, rows })),
                     None => self.open = None,
                 }
             }
             let file = self.files.next()?;
             match open(&file, &self.position) {
-                Ok(chunks) => self.open = Some(chunks),
+                Ok(rows) => self.open = Some((file.shape, rows)),
                 Err(error) => return Some(Err(error)),
             }
         }
     }
 }
 
-fn open(file: &InputFile, position: &Position) -> Result<Box<dyn Iterator<Item = Result<Chunk>> + Send>> {
-    Ok(match file.format {
-        Format::JsonLines => Box::new(jsonl::open(file, position)?),
-        Format::Parquet => parquet::open(file, position)?,
-    })
+fn open(file: &InputFile, position: &Position) -> Result<Stretches> {
+    match file.format {
+        Format::JsonLines => jsonl::open(file, position),
+        Format::Json => json_array::open(file, position),
+        Format::Parquet => parquet::open(file, position),
+        Format::Arrow => ipc::open(file, position),
+    }
 }
 
-/// Which kind of record the files hold, from the first row that can be recognised.
-pub fn detect_kind(files: &[InputFile]) -> Result<Kind> {
-    for chunk in Chunks::new(files.to_vec(), Position::default()) {
-        if let Some(kind) = chunk?.first_kind() {
-            return Ok(kind);
+/// Finds out what the files hold: a file's shape is that of its first row which can be recognised, and all files must be
+/// of one kind. `kind` and `shape`, if given, are taken at their word.
+pub fn recognise(
+    mut files: Vec<InputFile>,
+    kind: Option<Kind>,
+    shape: Option<Shape>,
+) -> Result<(Kind, Vec<InputFile>)> {
+    if let Some(shape) = shape {
+        if kind.is_some_and(|kind| kind != shape.kind()) {
+            return Err(Error::Config {
+                key: "read.shape".into(),
+                message: format!("`read.shape` does not go with `read.kind`, found: `{}`", shape.as_str()),
+                hint: format!("the shape makes rows of the kind `{}`", shape.kind().as_str()),
+            });
+        }
+        for file in &mut files {
+            file.shape = shape;
+        }
+        return Ok((shape.kind(), files));
+    }
+    let mut found = Vec::with_capacity(files.len());
+    for file in &files {
+        found.push(first_shape(file, kind)?);
+    }
+    let Some(decided) = kind.or_else(|| found.iter().flatten().next().map(|shape| shape.kind())) else {
+        return Err(Error::Format {
+            path: files.first().map_or_else(String::new, |file| file.name.to_string()),
+            message: "no row has the columns of a chat or of a preference".into(),
+            hint: format!("{}; name the kind with `--kind` to see what is wrong with the first row", shape::KNOWN),
+        });
+    };
+    let is_other = |shape: &Option<Shape>| shape.is_some_and(|shape| shape.kind() != decided);
+    if let Some(other) = found.iter().position(is_other) {
+        let first = found.iter().position(Option::is_some).unwrap_or_default();
+        let rows = |kind| if kind == Kind::Chat { "chats" } else { "preferences" };
+        let its = if decided == Kind::Chat { Kind::Preference } else { Kind::Chat };
+        return Err(Error::Format {
+            path: files[other].name.to_string(),
+            message: format!("its rows are {}, those of `{}` are {}", rows(its), files[first].name, rows(decided)),
+            hint: "prepare each kind on its own, into a folder of its own".into(),
+        });
+    }
+    for (file, shape) in files.iter_mut().zip(found) {
+        file.shape = shape.unwrap_or(Shape::usual(decided));
+    }
+    Ok((decided, files))
+}
+
+fn first_shape(file: &InputFile, kind: Option<Kind>) -> Result<Option<Shape>> {
+    for rows in open(file, &Position::default())? {
+        if let Some(shape) = rows?.first_shape(kind) {
+            return Ok(Some(shape));
         }
     }
-    Err(Error::Format {
-        path: files.first().map_or_else(String::new, |file| file.name.to_string()),
-        message: "no row has the columns of a chat or of a preference".into(),
-        hint: format!("{}; name the kind with `--kind` to see what is wrong with the first row", shape::KNOWN),
-    })
+    Ok(None)
 }

@@ -2,7 +2,7 @@
 //!
 //! Filters look at the row as it came, so that `rejects/` holds what the file says and `changes/` lists only rows that stay.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::RecordBatch;
@@ -13,7 +13,7 @@ use super::{Counts, Observer, Outcome, Progress, Ticker, below, ordered, run};
 use crate::error::Result;
 use crate::filter::{FilterOptions, first_drop};
 use crate::manifest::{FileEntry, Manifest, fingerprint};
-use crate::read::{BadRow, Chunk, Chunks, InputFile, OnBadRow, Position, detect_kind, find_files};
+use crate::read::{BadRow, Chunk, Chunks, Input, InputFile, OnBadRow, Position, Shape, find_files, recognise};
 use crate::record::{Kind, Row};
 use crate::schema::{self, ChangesBuilder, Reject, RowsBuilder};
 use crate::shard::{Framing, PartWriter};
@@ -24,6 +24,8 @@ use crate::text::truecase::{self, TruecaseOptions};
 pub struct ReadOptions {
     /// Which kind of rows the input holds; `None`: what its first row is.
     pub kind: Option<Kind>,
+    /// How the columns are understood; `None`: as each file's first row has it.
+    pub shape: Option<Shape>,
     /// What to do with a row that cannot be read.
     pub on_bad_row: OnBadRow,
 }
@@ -43,7 +45,7 @@ const BAD_ROW: &str = "bad_row";
 
 /// Reads `inputs` and writes `DIR/clean`.
 pub fn clean(
-    inputs: &[PathBuf],
+    inputs: &[Input],
     dir: &Path,
     read: &ReadOptions,
     options: &CleanOptions,
@@ -53,12 +55,15 @@ pub fn clean(
     let mut ticker = Ticker::new(observer);
     let files = find_files(inputs)?;
     let entries = fingerprints(&files, &mut ticker)?;
-    let kind = match read.kind {
-        Some(kind) => kind,
-        None => detect_kind(&files)?,
-    };
+    let (kind, files) = recognise(files, read.kind, read.shape)?;
     let reject_bad = read.on_bad_row == OnBadRow::Reject;
-    let recorded = json!({"read": {"on_bad_row": if reject_bad { "reject" } else { "stop" }}, "clean": options});
+    let recorded = json!({
+        "read": {
+            "on_bad_row": if reject_bad { "reject" } else { "stop" },
+            "shape": read.shape.map_or("auto", Shape::as_str),
+        },
+        "clean": options,
+    });
     let manifest = Manifest::new("clean", kind, recorded, entries);
     run(dir, "clean", "clean", manifest, |folder, manifest| {
         let total = manifest.inputs.iter().map(|file| file.bytes).sum();
@@ -111,7 +116,7 @@ impl Job<'_> {
         let (mut changes, mut letters) = (ChangesBuilder::default(), Vec::new());
         let mut dropped = Vec::new();
         let (mut rows_in, mut text_bytes, mut rows_repaired) = (0, 0, 0);
-        chunk.for_each_row(self.kind, &mut |row| {
+        chunk.for_each_row(&mut |row| {
             rows_in += 1;
             match self.judge(row)? {
                 Ok(mut row) => {

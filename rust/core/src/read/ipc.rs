@@ -1,0 +1,95 @@
+//! Arrow IPC: the file format and the stream format, told apart by the file's first bytes.
+//!
+//! `datasets` writes streams into its `.arrow` files, polars and pandas write the file format into theirs (also named
+//! `.feather` and `.ipc`). Batches are cut into pieces, so that threads share a file that was written as one batch.
+
+use std::fs::File;
+use std::io::{BufReader, Cursor, Read, Seek};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+use arrow::ipc::reader::{FileReader, StreamReader};
+
+use super::batch::{self, Batch};
+use super::codec::{self, Codec};
+use super::{InputFile, Position, Rows, Stretches};
+use crate::error::{Error, Result};
+
+/// Rows a piece: about a megabyte of chats.
+const PIECE: usize = 512;
+/// What a file, other than a stream, begins with.
+const MAGIC: &[u8] = b"ARROW1";
+
+type Batches = Box<dyn Iterator<Item = std::result::Result<RecordBatch, ArrowError>> + Send>;
+
+/// The pieces of an Arrow file.
+pub(super) fn open(file: &InputFile, position: &Position) -> Result<Stretches> {
+    let damaged = {
+        let name = file.name.clone();
+        move |error: &dyn std::fmt::Display| Error::Format {
+            path: name.to_string(),
+            message: format!("not an Arrow file that can be read: {error}"),
+            hint: "fetch or write the file again".into(),
+        }
+    };
+    let batches = batches(file, position)?.map_err(|error| damaged(&error))?;
+    let (name, mut first_row) = (file.name.clone(), 1);
+    let pieces = batches.flat_map(move |batch| {
+        let pieces: Vec<Result<Rows>> = match batch {
+            Err(error) => vec![Err(damaged(&error))],
+            Ok(batch) => (0..batch.num_rows())
+                .step_by(PIECE)
+                .map(|start| {
+                    let rows = batch.slice(start, PIECE.min(batch.num_rows() - start));
+                    let piece = Batch { file: name.clone(), first_row, rows };
+                    first_row += piece.rows.num_rows() as u64;
+                    Ok(Rows::Batch(piece))
+                })
+                .collect(),
+        };
+        pieces
+    });
+    Ok(Box::new(pieces))
+}
+
+/// The batches, or what Arrow has to say against the file; an error of the system or of the compression ends the run.
+fn batches(file: &InputFile, position: &Position) -> Result<std::result::Result<Batches, ArrowError>> {
+    if file.codec == Codec::Plain {
+        let mut opened = File::open(file.path()).map_err(Error::io("read", file.path()))?;
+        let mut start = Vec::new();
+        let read = (&mut opened).take(MAGIC.len() as u64).read_to_end(&mut start);
+        read.and_then(|_| opened.rewind()).map_err(Error::io("read", file.path()))?;
+        if start == MAGIC {
+            let bytes = opened.metadata().map_or(0, |metadata| metadata.len());
+            // Read here and there: the position is told at the end, which is near enough for a bar.
+            let position = position.clone();
+            let end = std::iter::once_with(move || position.add(bytes)).filter_map(|()| None);
+            return Ok(of_file(BufReader::new(opened)).map(|batches| Box::new(batches.chain(end)) as Batches));
+        }
+        drop(opened);
+        return Ok(of_stream(codec::open(file, position)?));
+    }
+    // The file format is read from its end, which a compressed stream cannot do: unpack it first.
+    let mut bytes = Vec::new();
+    codec::open(file, position)?.read_to_end(&mut bytes).map_err(|source| codec::read_error(file, source))?;
+    Ok(if bytes.starts_with(MAGIC) { of_file(Cursor::new(bytes)) } else { of_stream(Cursor::new(bytes)) })
+}
+
+fn of_file(source: impl Read + Seek + Send + 'static) -> std::result::Result<Batches, ArrowError> {
+    let reader = FileReader::try_new(source, None)?;
+    let columns = columns(&reader.schema());
+    Ok(Box::new(reader.map(move |batch| batch?.project(&columns))))
+}
+
+fn of_stream(source: impl Read + Send + 'static) -> std::result::Result<Batches, ArrowError> {
+    let reader = StreamReader::try_new(source, None)?;
+    let columns = columns(&reader.schema());
+    Ok(Box::new(reader.map(move |batch| batch?.project(&columns))))
+}
+
+/// The columns that can mean something.
+fn columns(schema: &SchemaRef) -> Vec<usize> {
+    let fields = schema.fields().iter().enumerate();
+    fields.filter(|(_, field)| batch::is_wanted(field.name())).map(|(index, _)| index).collect()
+}
