@@ -47,6 +47,8 @@ Examples:
 \b
   # chats for SFT
   zephyr-data prepare chats.jsonl.zst --tokenizer my-tokenizer --out sft
+  # ShareGPT or Alpaca rows, from standard input
+  zcat alpaca.json.gz | zephyr-data prepare - --tokenizer my-tokenizer --out sft
   # preferences for DPO, in shorter rows, with more options from a file
   zephyr-data prepare pairs.parquet --tokenizer my-tokenizer --out dpo \\
       --max-length 1024 --config prepare.yaml
@@ -83,12 +85,14 @@ def options(
 @app.command(epilog=PREPARE_EPILOG)
 def prepare(
     inputs: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             metavar="INPUT",
             show_default=False,
-            help="Files or folders: .jsonl or .parquet, plain or with .gz or .zst behind it. Rows have `messages`, or"
-            " `prompt`, `chosen` and `rejected`; other columns never matter.",
+            help="Files, folders or globs of .jsonl, .json, .parquet or .arrow, plain or with .gz or .zst behind it; .csv,"
+            " .tsv, hf://, s3:// and gs:// through polars; - for standard input. The columns say what a row is: `messages`,"
+            " `conversations`, `instruction` and `output`, `prompt` and `completion`, or `chosen` and `rejected`; other"
+            " columns never matter.",
         ),
     ],
     tokenizer: Annotated[

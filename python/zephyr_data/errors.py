@@ -28,7 +28,7 @@ class DataError(ZephyrDataError):
 
     Attributes:
         path: The file, as it was named.
-        line: Line (text formats) or row (Parquet), from 1; `None` if the file as a whole is meant.
+        line: Line (JSON lines), or row or element (other formats), from 1; `None` if the file as a whole is meant.
         field: The field, such as `messages[2].content`; `None` if the row as a whole is meant.
     """
 

@@ -10,7 +10,6 @@ What is slow to import is imported inside functions: `zephyr_data` imports this 
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from pathlib import Path
@@ -18,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from zephyr_data.errors import ConfigError
 from zephyr_data.extension import core
+from zephyr_data.inputs import find_sources, readable
 from zephyr_data.progress import Reporter, reporter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from zephyr_data.config import Config
+    from zephyr_data.inputs import Input, Source
     from zephyr_data.options import Kind, OnBadRow
     from zephyr_data.summary import Prepared
 
@@ -37,7 +38,7 @@ CHECKED_ROWS = 32
 
 
 def prepare(
-    inputs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    inputs: Input | Iterable[Input],
     *,
     tokenizer: str | os.PathLike[str],
     out: str | os.PathLike[str],
@@ -57,7 +58,9 @@ def prepare(
     run that was killed goes on at the stage it was in. Where an argument is left out, `config` decides, then the default.
 
     Args:
-        inputs: Files or folders: `.jsonl` or `.parquet`, plain or with `.gz` or `.zst` behind it.
+        inputs: One input or several: files, folders or globs of `.jsonl`, `.json`, `.parquet` or `.arrow`, plain or with
+            `.gz` or `.zst` behind it; `.csv`, `.tsv` and addresses such as `hf://…` and `s3://…`, which polars reads; `-`
+            for standard input; tables in memory with `__arrow_c_stream__`.
         tokenizer: Folder or name for `transformers.AutoTokenizer`; it needs a chat template.
         out: Folder for the result, made if missing.
         config: Path of a YAML file, a mapping of the same shape, or a `Config`.
@@ -91,17 +94,17 @@ def prepare(
         "seed": seed,
     }
     options = Config.load(config, overrides)
-    paths = _input_paths(inputs)
+    sources = find_sources(inputs)
     folder = Path(out)
-    _check_output(folder, paths, overwrite=overwrite)
+    _check_output(folder, sources, overwrite=overwrite)
     with reporter(progress) as report, core().DirectoryLock(os.fspath(folder)):
         if overwrite:
             _remove_stages(folder)
-        return _run_stages(paths, folder, tokenizer, options, report)
+        return _run_stages(sources, folder, tokenizer, options, report)
 
 
 def _run_stages(
-    paths: list[str],
+    sources: list[Source],
     folder: Path,
     tokenizer: str | os.PathLike[str],
     options: Config,
@@ -130,7 +133,8 @@ def _run_stages(
         rows = int(read_manifest(folder / STAGE_FOLDERS[stage]).counts["rows_out"])
         report.finished(results[-1], rows)
 
-    run("clean", paths, out, options.read, options.clean)
+    with readable(sources, folder) as paths:
+        run("clean", paths, out, options.read, options.clean)
     run("dedup", out, options.dedup_options())
     kind = read_manifest(folder / "dedup").kind
     check_ids(loaded, encoder, first_rows(folder / "dedup", kind, CHECKED_ROWS), **how)
@@ -138,23 +142,7 @@ def _run_stages(
     return summarize(folder, results)
 
 
-def _input_paths(inputs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[str]:
-    if isinstance(inputs, str | os.PathLike):
-        inputs = [inputs]
-    paths = [os.fspath(path) for path in inputs]
-    if not paths:
-        raise ConfigError("nothing to read\nhint: name at least one file or folder", key="inputs")
-    for path in paths:
-        if not Path(path).exists():
-            raise FileNotFoundError(
-                errno.ENOENT,
-                f"cannot read `{path}`: No such file or directory"
-                "\nhint: check the spelling; a relative path starts at the current directory",
-            )
-    return paths
-
-
-def _check_output(folder: Path, paths: list[str], *, overwrite: bool) -> None:
+def _check_output(folder: Path, sources: list[Source], *, overwrite: bool) -> None:
     """Refuses a folder that holds somebody else's things, or the result of other input."""
     if folder.exists() and not folder.is_dir():
         raise ConfigError(
@@ -179,10 +167,10 @@ def _check_output(folder: Path, paths: list[str], *, overwrite: bool) -> None:
             key="out",
         )
     if not overwrite:
-        _check_same_input(folder, paths)
+        _check_same_input(folder, sources)
 
 
-def _check_same_input(folder: Path, paths: list[str]) -> None:
+def _check_same_input(folder: Path, sources: list[Source]) -> None:
     """Refuses to replace the result of wholly other files: that is a mistyped `--out` more often than a wish."""
     from zephyr_data.errors import ManifestError
     from zephyr_data.manifest import read_manifest
@@ -191,7 +179,7 @@ def _check_same_input(folder: Path, paths: list[str]) -> None:
         before = [Path(entry.name).name for entry in read_manifest(folder / "clean").inputs]
     except ManifestError:
         return  # the stage runs anew in any case
-    now = {name for path in paths for name in _file_names(Path(path))}
+    now = {name for source in sources for name in _file_names(Path(source.name))}
     if before and now.isdisjoint(before):
         raise ConfigError(
             f"cannot write into `--out`, it holds the result of other input, from `{before[0]}`: `{folder}`"
