@@ -22,8 +22,9 @@ from zephyr_data.errors import (
     ZephyrDataError,
 )
 
-# These two bear the name of their module. Were they imported on first use, whoever imports the module first would leave
+# These three bear the name of their module. Were they imported on first use, whoever imports the module first would leave
 # the module under that name; so they are imported here, and their modules import what is slow inside functions.
+from zephyr_data.inspect import inspect
 from zephyr_data.prepare import prepare
 from zephyr_data.truecase import truecase
 
@@ -43,6 +44,7 @@ __all__ = [
     "PackedDataset",
     "ZephyrDataError",
     "__version__",
+    "inspect",
     "open_packed",
     "prepare",
     "truecase",

@@ -36,6 +36,7 @@ __all__ = [
     "clean",
     "dedup",
     "default_options",
+    "inspect",
     "pack",
     "truecase",
 ]
@@ -116,6 +117,14 @@ def clean(
     observer: _Observer,
 ) -> StageResult:
     """Reads the inputs and writes `folder/clean`."""
+
+def inspect(
+    inputs: Sequence[_Path | tuple[_Path, str]],
+    read: Read,
+    workers: int,
+    observer: _Observer,
+) -> str:
+    """What the inputs hold, as the JSON of `zephyr_data.inspect.Inspection`; writes nothing."""
 
 def dedup(folder: _Path, options: DedupOptions, workers: int, observer: _Observer) -> StageResult:
     """Reads `folder/clean` and writes `folder/dedup`."""

@@ -234,6 +234,54 @@ def show(
         console.print(text, soft_wrap=True)
 
 
+@app.command(epilog=EXIT_CODES)
+def inspect(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="INPUT", show_default=False, help="What prepare would be given."),
+    ],
+    kind: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|chat|preference", help="Whether only the columns of one kind count."
+        ),
+    ] = "auto",
+    shape: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|NAME",
+            help="How the columns are understood: messages, sharegpt, alpaca, prompt_completion, transcript, preference.",
+        ),
+    ] = "auto",
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", show_default="all CPUs", help="Threads.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Say what files hold, before anything is done with them.
+
+    Shapes, rows, roles, lengths, scripts, and the first row that cannot be read. Writes nothing.
+    """
+    from zephyr_data.inspect import inspect as look
+    from zephyr_data.inspect import render
+
+    found = look(
+        inputs,
+        kind=kind,  # type: ignore[arg-type]  # any text may be typed; the options check it and say what there is
+        shape=shape,  # type: ignore[arg-type]  # likewise
+        workers=workers,
+        progress=False if quiet else None,
+    )
+    if json:
+        import json as format_json
+        from dataclasses import asdict
+
+        print(format_json.dumps(asdict(found), indent=2, ensure_ascii=False))
+    else:
+        _console().print(render(found), soft_wrap=True)
+
+
 def _mount(name: str, package: str) -> None:
     """Adds the commands of a part of the package that brings its own."""
     if find_spec(f"zephyr_data.{package}") and find_spec(f"zephyr_data.{package}.cli"):

@@ -193,21 +193,22 @@ def render(result: Prepared) -> Group:
     )
 
 
-def _table(*columns: str) -> Table:
+def table(*columns: str) -> Table:
+    """A table without frame: the first column to the left, the others to the right."""
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
-    return table
+        made.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
+    return made
 
 
 def _stage_table(result: Prepared) -> Table:
-    table = _table("stage", "rows in", "rows out", "dropped", "seconds", "MB/s")
+    stages = table("stage", "rows in", "rows out", "dropped", "seconds", "MB/s")
     for stage in result.stages.values():
         rate = stage.megabytes_per_second
-        table.add_row(
+        stages.add_row(
             stage.stage,
             f"{stage.rows_in:,}",
             f"{stage.rows_out:,}",
@@ -216,14 +217,14 @@ def _stage_table(result: Prepared) -> Table:
             f"{rate:,.1f}" if rate else "",
         )
         for reason, count in sorted(stage.dropped.items(), key=lambda item: (-item[1], item[0])):
-            table.add_row(f"  {reason}", "", "", f"{count:,}", "", "", style="dim")
-    return table
+            stages.add_row(f"  {reason}", "", "", f"{count:,}", "", "", style="dim")
+    return stages
 
 
 def _split_table(result: Prepared) -> Table:
     noun = "chats" if result.kind == "chat" else "pairs"
     columns = ["split", noun, "rows", "tokens", "with loss", "truncated"]
-    table = _table(*columns, *(["rows filled"] if result.kind == "chat" else []))
+    splits = table(*columns, *(["rows filled"] if result.kind == "chat" else []))
     for name, split in result.splits.items():
         cells = [
             split.documents,
@@ -233,5 +234,5 @@ def _split_table(result: Prepared) -> Table:
             split.truncated,
         ]
         filled = [] if split.efficiency is None else [f"{100 * split.efficiency:.2f} %"]
-        table.add_row(name, *(f"{cell:,}" for cell in cells), *filled)
-    return table
+        splits.add_row(name, *(f"{cell:,}" for cell in cells), *filled)
+    return splits

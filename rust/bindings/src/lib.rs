@@ -18,7 +18,7 @@ mod _core {
     #[pymodule_export]
     use super::options::default_options;
     #[pymodule_export]
-    use super::stages::{DirectoryLock, StageResult, clean, dedup, pack};
+    use super::stages::{DirectoryLock, StageResult, clean, dedup, inspect, pack};
     #[pymodule_export]
     use super::truecase::truecase;
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use zephyr_data_core::read;
 use zephyr_data_core::stage::{self, Outcome, Progress};
@@ -62,12 +63,12 @@ impl DirectoryLock {
     }
 }
 
-/// Runs a stage with the interpreter released; looks for Ctrl-C and calls the observer about ten times a second.
-fn run(
+/// Works with the interpreter released; looks for Ctrl-C and calls the observer about ten times a second.
+fn run<T: Send>(
     py: Python<'_>,
     observer: &Py<PyAny>,
-    work: impl FnOnce(stage::Observer<'_>) -> zephyr_data_core::error::Result<Outcome> + Send,
-) -> PyResult<StageResult> {
+    work: impl FnOnce(stage::Observer<'_>) -> zephyr_data_core::error::Result<T> + Send,
+) -> PyResult<T> {
     let mut raised = None;
     let outcome = py.detach(|| {
         let mut tick = |progress: Progress| {
@@ -81,7 +82,7 @@ fn run(
         work(&mut tick)
     });
     match (outcome, raised) {
-        (Ok(outcome), _) => Ok(outcome.into()),
+        (Ok(outcome), _) => Ok(outcome),
         (Err(_), Some(error)) => Err(error),
         (Err(error), None) => Err(CoreError::from(error).into()),
     }
@@ -118,6 +119,7 @@ pub(crate) fn clean(
     let (read, options) = (read.into_core()?, options.into_core()?);
     let inputs: Vec<read::Input> = inputs.into_iter().map(Into::into).collect();
     run(py, &observer, |observer| stage::clean::clean(&inputs, &folder, &read, &options, workers, observer))
+        .map(Into::into)
 }
 
 /// Reads `folder/clean` and writes `folder/dedup`.
@@ -131,7 +133,7 @@ pub(crate) fn dedup(
     observer: Py<PyAny>,
 ) -> PyResult<StageResult> {
     let options = options.into_core();
-    run(py, &observer, |observer| stage::dedup::dedup(&folder, &options, workers, observer))
+    run(py, &observer, |observer| stage::dedup::dedup(&folder, &options, workers, observer)).map(Into::into)
 }
 
 /// Reads `folder/dedup` and writes `folder/packed`.
@@ -146,5 +148,21 @@ pub(crate) fn pack(
     observer: Py<PyAny>,
 ) -> PyResult<StageResult> {
     let (tokenizer, options) = (tokenizer.into_core(), options.into_core()?);
-    run(py, &observer, |observer| stage::pack::pack(&folder, &tokenizer, &options, workers, observer))
+    run(py, &observer, |observer| stage::pack::pack(&folder, &tokenizer, &options, workers, observer)).map(Into::into)
+}
+
+/// Reads the inputs and says what they hold, as JSON; writes nothing.
+#[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "pyo3 hands over owned arguments")]
+pub(crate) fn inspect(
+    py: Python<'_>,
+    inputs: Vec<Input>,
+    read: ReadOptions,
+    workers: usize,
+    observer: Py<PyAny>,
+) -> PyResult<String> {
+    let read = read.into_core()?;
+    let inputs: Vec<read::Input> = inputs.into_iter().map(Into::into).collect();
+    let found = run(py, &observer, |observer| stage::inspect::inspect(&inputs, &read, workers, observer))?;
+    serde_json::to_string(&found).map_err(|error| PyValueError::new_err(error.to_string()))
 }

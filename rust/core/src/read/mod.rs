@@ -82,9 +82,10 @@ impl InputFile {
         Some(InputFile { path: path.to_path_buf(), name, format, codec, shape: Shape::Messages })
     }
 
-    /// How its columns are understood; [`recognise`] finds out.
-    pub fn shape(&self) -> Shape {
-        self.shape
+    /// The file with its columns understood as those of `shape`; without one, as the usual ones of `kind`.
+    #[must_use]
+    pub fn of_shape(self, shape: Option<Shape>, kind: Kind) -> InputFile {
+        InputFile { shape: shape.unwrap_or(Shape::usual(kind)), ..self }
     }
 
     /// The path to open.
@@ -273,11 +274,7 @@ fn open(file: &InputFile, position: &Position) -> Result<Stretches> {
 
 /// Finds out what the files hold: a file's shape is that of its first row which can be recognised, and all files must be
 /// of one kind. `kind` and `shape`, if given, are taken at their word.
-pub fn recognise(
-    mut files: Vec<InputFile>,
-    kind: Option<Kind>,
-    shape: Option<Shape>,
-) -> Result<(Kind, Vec<InputFile>)> {
+pub fn recognise(files: Vec<InputFile>, kind: Option<Kind>, shape: Option<Shape>) -> Result<(Kind, Vec<InputFile>)> {
     if let Some(shape) = shape {
         if kind.is_some_and(|kind| kind != shape.kind()) {
             return Err(Error::Config {
@@ -286,15 +283,10 @@ pub fn recognise(
                 hint: format!("the shape makes rows of the kind `{}`", shape.kind().as_str()),
             });
         }
-        for file in &mut files {
-            file.shape = shape;
-        }
+        let files = files.into_iter().map(|file| file.of_shape(Some(shape), shape.kind())).collect();
         return Ok((shape.kind(), files));
     }
-    let mut found = Vec::with_capacity(files.len());
-    for file in &files {
-        found.push(first_shape(file, kind)?);
-    }
+    let found = find_shapes(&files, kind, None)?;
     let Some(decided) = kind.or_else(|| found.iter().flatten().next().map(|shape| shape.kind())) else {
         return Err(Error::Format {
             path: files.first().map_or_else(String::new, |file| file.name.to_string()),
@@ -313,10 +305,13 @@ pub fn recognise(
             hint: "prepare each kind on its own, into a folder of its own".into(),
         });
     }
-    for (file, shape) in files.iter_mut().zip(found) {
-        file.shape = shape.unwrap_or(Shape::usual(decided));
-    }
+    let files = files.into_iter().zip(found).map(|(file, shape)| file.of_shape(shape, decided)).collect();
     Ok((decided, files))
+}
+
+/// The shape of each file: `shape`, if given, else that of its first row that can be recognised as one of `kind`.
+pub fn find_shapes(files: &[InputFile], kind: Option<Kind>, shape: Option<Shape>) -> Result<Vec<Option<Shape>>> {
+    files.iter().map(|file| if shape.is_some() { Ok(shape) } else { first_shape(file, kind) }).collect()
 }
 
 fn first_shape(file: &InputFile, kind: Option<Kind>) -> Result<Option<Shape>> {

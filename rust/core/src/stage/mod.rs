@@ -21,6 +21,7 @@ pub mod clean;
 pub mod dedup;
 pub mod encode;
 mod fit;
+pub mod inspect;
 mod ordered;
 pub mod pack;
 mod packed;
