@@ -155,7 +155,9 @@ def digests():
 
     def read(folder):
         paths = sorted(
-            path for path in Path(folder).rglob("*") if path.is_file() and path.name != ".lock"
+            path
+            for path in Path(folder).rglob("*")
+            if path.is_file() and path.name not in (".lock", "report.html")  # it names seconds
         )
         return {
             str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()

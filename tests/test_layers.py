@@ -48,7 +48,15 @@ CRATES_OF_BINDINGS = {"zephyr-data-core", "arrow", "pyo3", "pyo3-arrow", "serde_
 STANDARD_LIBRARY = set(sys.stdlib_module_names)
 # What `zephyr_data` may import, and where: a command that needs no tokenizer must not wait seconds for transformers.
 ANYWHERE = {"pyarrow", "pydantic", "pydantic_core", "rich", "typer", "yaml", "zephyr_data"}
-INSIDE_FUNCTIONS = {"datasets", "httpx2", "openai", "polars", "tokenizers", "transformers"}
+INSIDE_FUNCTIONS = {
+    "datasets",
+    "httpx2",
+    "jinja2",
+    "openai",
+    "polars",
+    "tokenizers",
+    "transformers",
+}
 # Parts of the package that are commands of their own, loaded when they are called.
 ANYWHERE_IN = {"feedback": {"polars"}, "evaluate": {"polars"}}
 OF_TRAINING = {

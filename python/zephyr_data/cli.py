@@ -164,13 +164,16 @@ def prepare(
             help="Remove what earlier runs left in DIR and start anew. Other files in it stay.",
         ),
     ] = False,
+    no_report: Annotated[
+        bool, typer.Option("--no-report", help="Do not write DIR/report.html.")
+    ] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="No progress and no table, errors only.")
     ] = False,
 ) -> None:
     """Turn chats or preferences into packed rows.
 
-    Cleans, deduplicates, splits, tokenizes and packs. Writes DIR/clean, DIR/dedup and DIR/packed; DIR/packed/train and DIR/packed/test are what trl's trainers take.
+    Cleans, deduplicates, splits, tokenizes and packs. Writes DIR/clean, DIR/dedup and DIR/packed; DIR/packed/train and DIR/packed/test are what trl's trainers take. DIR/report.html shows on one page what was done.
     """
     _without_torch()
     from zephyr_data.prepare import prepare as run
@@ -187,6 +190,7 @@ def prepare(
         seed=seed,
         on_bad_row=on_bad_row,  # type: ignore[arg-type]  # likewise
         overwrite=overwrite,
+        report=not no_report,
         progress=not quiet,
     )
     if not quiet:

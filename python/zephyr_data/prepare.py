@@ -50,6 +50,7 @@ def prepare(
     seed: int | None = None,
     on_bad_row: OnBadRow | None = None,
     overwrite: bool = False,
+    report: bool = True,
     progress: bool | Callable[[str, int, int, int], object] | None = None,
 ) -> Prepared:
     """Cleans, deduplicates, splits, tokenizes and packs chats or preferences.
@@ -71,6 +72,7 @@ def prepare(
         seed: Decides the split and the order of the rows. Default: 0.
         on_bad_row: `stop` or `reject` rows that cannot be read. Default: `stop`.
         overwrite: Whether to remove what earlier runs left in `out` first. Files of others are never touched.
+        report: Whether to write `out/report.html`, what was done on one page.
         progress: `True` shows progress on stderr, `False` nothing, `None` only in a terminal; a function is called about
             ten times a second with the stage, the bytes done, all bytes (0 while not known) and the rows so far.
 
@@ -97,10 +99,15 @@ def prepare(
     sources = find_sources(inputs)
     folder = Path(out)
     _check_output(folder, sources, overwrite=overwrite)
-    with reporter(progress) as report, core().DirectoryLock(os.fspath(folder)):
+    with reporter(progress) as told, core().DirectoryLock(os.fspath(folder)):
         if overwrite:
             _remove_stages(folder)
-        return _run_stages(sources, folder, tokenizer, options, report)
+        result = _run_stages(sources, folder, tokenizer, options, told)
+        if report:
+            from zephyr_data.report import write_report
+
+            write_report(result, options.workers)
+        return result
 
 
 def _run_stages(
@@ -195,6 +202,9 @@ def _file_names(path: Path) -> list[str]:
 
 
 def _remove_stages(folder: Path) -> None:
+    from zephyr_data.report import REPORT
+
+    (folder / REPORT).unlink(missing_ok=True)
     for name in FOLDERS:
         target = folder / name
         # The manifest goes first: a folder without one does not exist, whenever this is interrupted.
