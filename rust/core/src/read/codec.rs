@@ -63,6 +63,24 @@ pub(super) fn open(file: &InputFile, position: &Position) -> Result<Box<dyn Read
     })
 }
 
+/// The most that is unpacked into memory.
+const LARGEST: u64 = 1 << 31;
+
+/// All of a compressed file, for formats that are read from their end.
+pub(super) fn unpack(file: &InputFile, position: &Position) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = open(file, position)?.take(LARGEST + 1).read_to_end(&mut bytes);
+    read.map_err(|source| read_error(file, source))?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(Error::Format {
+            path: file.name.to_string(),
+            message: format!("unpacked it is larger than {} GiB", LARGEST >> 30),
+            hint: "unpack it first; these formats compress their columns themselves".into(),
+        });
+    }
+    Ok(bytes)
+}
+
 /// An error in the middle of a stream: of the system, or of damaged data.
 pub(super) fn read_error(file: &InputFile, source: io::Error) -> Error {
     if source.raw_os_error().is_some() || file.codec == Codec::Plain {

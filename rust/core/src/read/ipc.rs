@@ -71,8 +71,7 @@ fn batches(file: &InputFile, position: &Position) -> Result<std::result::Result<
         return Ok(of_stream(codec::open(file, position)?));
     }
     // The file format is read from its end, which a compressed stream cannot do: unpack it first.
-    let mut bytes = Vec::new();
-    codec::open(file, position)?.read_to_end(&mut bytes).map_err(|source| codec::read_error(file, source))?;
+    let bytes = codec::unpack(file, position)?;
     Ok(if bytes.starts_with(MAGIC) { of_file(Cursor::new(bytes)) } else { of_stream(Cursor::new(bytes)) })
 }
 

@@ -1,7 +1,6 @@
 //! Parquet: rows in batches, decoded column by column.
 
 use std::fs::File;
-use std::io::Read;
 
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -26,9 +25,7 @@ pub(super) fn open(file: &InputFile, position: &Position) -> Result<Stretches> {
         return Ok(Box::new(batches(file, opened)?.chain(end)));
     }
     // Parquet is read from its end, which a compressed stream cannot do: unpack it first.
-    let mut bytes = Vec::new();
-    codec::open(file, position)?.read_to_end(&mut bytes).map_err(|source| codec::read_error(file, source))?;
-    batches(file, bytes::Bytes::from(bytes))
+    batches(file, bytes::Bytes::from(codec::unpack(file, position)?))
 }
 
 fn batches(file: &InputFile, reader: impl ChunkReader + 'static) -> Result<Stretches> {

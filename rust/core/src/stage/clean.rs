@@ -4,13 +4,14 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use arrow::array::RecordBatch;
 use serde::Serialize;
 use serde_json::json;
 
 use super::{Counts, Observer, Outcome, Progress, Ticker, below, ordered, run};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::filter::{FilterOptions, first_drop};
 use crate::manifest::{FileEntry, Manifest, fingerprint};
 use crate::read::{BadRow, Chunk, Chunks, Input, InputFile, OnBadRow, Position, Shape, find_files, recognise};
@@ -54,6 +55,7 @@ pub fn clean(
 ) -> Result<Outcome> {
     let mut ticker = Ticker::new(observer);
     let files = find_files(inputs)?;
+    let before = stamps(&files)?;
     let entries = fingerprints(&files, &mut ticker)?;
     let (kind, files) = recognise(files, read.kind, read.shape)?;
     let reject_bad = read.on_bad_row == OnBadRow::Reject;
@@ -68,6 +70,7 @@ pub fn clean(
     run(dir, "clean", "clean", manifest, |folder, manifest| {
         let total = manifest.inputs.iter().map(|file| file.bytes).sum();
         let job = Job { kind, reject_bad, options };
+        let named = files.clone();
         let mut output = Output::create(folder, kind)?;
         let (position, rows) = (Position::default(), AtomicU64::new(0));
         ordered::for_each(
@@ -83,8 +86,28 @@ pub fn clean(
                 ticker.tick(Progress { stage: "clean", done, total, rows: rows.load(Ordering::Relaxed) })
             },
         )?;
+        // What was read would not be what the manifest says was read.
+        let after = stamps(&named)?;
+        if let Some((file, _)) =
+            named.iter().zip(before.iter().zip(&after)).find(|(_, (before, after))| before != after)
+        {
+            return Err(Error::Format {
+                path: file.name.to_string(),
+                message: "it was changed while it was read".into(),
+                hint: "wait until it is written, then run the same command again".into(),
+            });
+        }
         output.finish(manifest)
     })
+}
+
+/// What tells whether a file has been changed: its size, and when it was written.
+fn stamps(files: &[InputFile]) -> Result<Vec<(u64, Option<SystemTime>)>> {
+    let stamp = |file: &InputFile| {
+        let metadata = std::fs::metadata(file.path()).map_err(Error::io("read", file.path()))?;
+        Ok((metadata.len(), metadata.modified().ok()))
+    };
+    files.iter().map(stamp).collect()
 }
 
 fn fingerprints(files: &[InputFile], ticker: &mut Ticker<'_>) -> Result<Vec<FileEntry>> {
