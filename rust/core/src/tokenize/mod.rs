@@ -11,7 +11,10 @@
 //! assert_eq!((out.ids, out.offsets), (vec![1, 0], vec![(0, 1), (2, 3)]));
 //! ```
 
+mod alphabet;
+mod compose;
 mod fallback;
+mod split;
 
 use std::ops::Range;
 
