@@ -11,7 +11,7 @@
 //! assert_eq!((out.ids, out.offsets), (vec![1, 0], vec![(0, 1), (2, 3)]));
 //! ```
 
-mod alphabet;
+mod bytelevel;
 mod compose;
 mod fallback;
 mod split;

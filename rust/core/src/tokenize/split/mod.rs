@@ -13,7 +13,7 @@ mod o200k;
 mod scan;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub(crate) use classes::Classes;
 use scan::Scan;
@@ -61,6 +61,12 @@ const REGEXES: [(Pattern, &str); 6] = [
 ];
 
 impl Pattern {
+    /// The exact text of the family's regex.
+    #[cfg(test)]
+    pub(crate) fn regex(self) -> &'static str {
+        REGEXES.iter().find(|(pattern, _)| *pattern == self).map_or("", |(_, text)| text)
+    }
+
     /// The family with this very regex.
     pub(crate) fn from_regex(regex: &str) -> Option<Pattern> {
         REGEXES.iter().find(|(_, text)| *text == regex).map(|(pattern, _)| *pattern)

@@ -7,7 +7,7 @@ use tokenizers::utils::SysRegex;
 
 use super::{Classes, Pattern, REGEXES};
 
-pub(super) static CLASSES: LazyLock<Classes> = LazyLock::new(Classes::new);
+pub(crate) static CLASSES: LazyLock<Classes> = LazyLock::new(Classes::new);
 pub(super) static ORACLES: LazyLock<Vec<Oracle>> = LazyLock::new(|| {
     let new = |(pattern, text): &(Pattern, &str)| Oracle { pattern: *pattern, regex: SysRegex::new(text).unwrap() };
     REGEXES.iter().map(new).collect()
@@ -107,7 +107,7 @@ fn every_character_is_cut_alike() {
 }
 
 /// What people write, what breaks things, and runs long enough for every loop.
-pub(super) fn texts() -> impl Strategy<Value = String> {
+pub(crate) fn texts() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         any::<char>().prop_map(String::from),
         "[a-zA-Z]{1,20}",

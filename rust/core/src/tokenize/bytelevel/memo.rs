@@ -1,0 +1,232 @@
+//! The tokens of pieces that have been seen, found by the whole piece and never by its hash alone.
+//!
+//! Pieces of up to 15 bytes, which are nearly all of an English text, lie in buckets of two places, one cache line each. A
+//! batch of pieces is looked up without a branch that depends on the text, so that the processor waits for many buckets at
+//! once. What does not fit into a bucket lies with the longer pieces ([`super::long`]), which are forgotten when they are too
+//! many. So the memory has a bound, and what is forgotten is encoded again.
+
+use super::long::Long;
+
+/// Longest piece whose bytes are its key.
+const SHORT: usize = 15;
+/// So many tokens lie in a place; the tokens of pieces with more lie with the long pieces.
+const INLINE: usize = 3;
+/// Buckets: 128 KiB at first, 32 MiB at most.
+const FIRST: usize = 1 << 11;
+const MOST: usize = 1 << 19;
+const BATCH: usize = 64;
+
+/// A piece and its tokens. Nothing is the key of an empty place, nor of a piece that is not short.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(32))]
+struct Place {
+    key: u128,
+    count: u32,
+    ids: [u32; INLINE],
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(align(64))]
+struct Bucket([Place; 2]);
+
+/// What one thread remembers.
+#[derive(Debug)]
+pub(super) struct Memo {
+    buckets: Vec<Bucket>,
+    pub(super) used: usize,
+    long: Long,
+    /// Pieces and those that had to be encoded.
+    pub(super) seen: [u64; 2],
+}
+
+impl Default for Memo {
+    fn default() -> Memo {
+        Memo { buckets: vec![Bucket::default(); FIRST], used: 0, long: Long::default(), seen: [0; 2] }
+    }
+}
+
+/// The bytes of a short piece, and its length in the top byte; of other pieces something else.
+#[inline]
+fn key(text: &[u8], start: usize, length: usize) -> u128 {
+    const LOW: [u128; SHORT + 1] = {
+        let mut masks = [0; SHORT + 1];
+        let mut at = 0;
+        while at <= SHORT {
+            masks[at] = (1 << (8 * at)) - 1;
+            at += 1;
+        }
+        masks
+    };
+    let raw = text[start..].first_chunk::<16>().map_or_else(
+        || {
+            let mut last = [0; 16];
+            let rest = &text[start..];
+            last[..rest.len()].copy_from_slice(rest);
+            u128::from_le_bytes(last)
+        },
+        |chunk| u128::from_le_bytes(*chunk),
+    );
+    let tag = if length <= SHORT { length as u128 } else { 0xFF };
+    raw & LOW[length.min(SHORT)] | tag << 120
+}
+
+#[inline]
+fn hash(key: u128) -> usize {
+    let (low, high) = (key as u64, (key >> 64) as u64);
+    let mixed = (low ^ high.wrapping_mul(0xA24B_AED4_963E_E407)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (mixed ^ mixed >> 32) as usize
+}
+
+impl Memo {
+    /// Appends the tokens of the pieces of `text` that end at `ends`; `encode` gives those of a piece not remembered.
+    pub(super) fn look_up(
+        &mut self,
+        text: &[u8],
+        ends: &[u32],
+        out: &mut Vec<u32>,
+        mut encode: impl FnMut(&[u8], &mut Vec<u32>),
+    ) {
+        let mut keys = [0; BATCH];
+        let mut found = [Place::default(); BATCH];
+        let mut start = 0;
+        self.seen[0] += ends.len() as u64;
+        for batch in ends.chunks(BATCH) {
+            let mut from = start;
+            let mask = self.buckets.len() - 1;
+            for ((end, key_of), place_of) in batch.iter().zip(&mut keys).zip(&mut found) {
+                let key = key(text, from, *end as usize - from);
+                let Bucket(places) = &self.buckets[hash(key) & mask];
+                *place_of = places[usize::from(places[1].key == key)];
+                *key_of = key;
+                from = *end as usize;
+            }
+            let mut at = out.len();
+            out.resize(at + BATCH * INLINE, 0);
+            for ((end, key), place) in batch.iter().zip(&keys).zip(&found) {
+                let end = *end as usize;
+                if place.key == *key {
+                    // All three are written, `count` of them stay.
+                    if let Some(room) = out[at..].first_chunk_mut::<INLINE>() {
+                        *room = place.ids;
+                    }
+                    at += place.count as usize;
+                } else {
+                    out.truncate(at);
+                    self.miss(&text[start..end], *key, out, &mut encode);
+                    at = out.len();
+                    out.resize(at + BATCH * INLINE, 0);
+                }
+                start = end;
+            }
+            out.truncate(at);
+        }
+    }
+
+    /// A piece that is long, has many tokens, was met for the first time in this batch, or is new.
+    #[cold]
+    fn miss(&mut self, piece: &[u8], key: u128, out: &mut Vec<u32>, encode: &mut impl FnMut(&[u8], &mut Vec<u32>)) {
+        let Bucket(places) = &self.buckets[hash(key) & (self.buckets.len() - 1)];
+        if let Some(place) = places.iter().find(|place| place.key == key) {
+            out.extend_from_slice(&place.ids[..place.count as usize]);
+            return;
+        }
+        if self.long.look_up(piece, out) {
+            return;
+        }
+        self.seen[1] += 1;
+        let before = out.len();
+        encode(piece, out);
+        let ids = &out[before..];
+        if piece.len() > SHORT || ids.len() > INLINE {
+            self.long.remember(piece, ids);
+            return;
+        }
+        if self.used > self.buckets.len() && self.buckets.len() < MOST {
+            self.grow();
+        }
+        let mut place = Place { key, count: ids.len() as u32, ids: [0; INLINE] };
+        place.ids[..ids.len()].copy_from_slice(ids);
+        if !self.put(place) {
+            self.long.remember(piece, ids);
+        }
+    }
+
+    /// Puts a piece into its bucket, if there is room: what came first is met most often, so it stays.
+    fn put(&mut self, place: Place) -> bool {
+        let mask = self.buckets.len() - 1;
+        let Bucket(places) = &mut self.buckets[hash(place.key) & mask];
+        let Some(free) = places.iter_mut().find(|place| place.count == 0) else { return false };
+        *free = place;
+        self.used += 1;
+        true
+    }
+
+    fn grow(&mut self) {
+        let larger = vec![Bucket::default(); self.buckets.len() * 2];
+        let old = std::mem::replace(&mut self.buckets, larger);
+        self.used = 0;
+        for place in old.iter().flat_map(|bucket| bucket.0).filter(|place| place.count != 0) {
+            // A bucket becomes two, so there is room.
+            self.put(place);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stand-in for BPE that no two pieces share: the bytes themselves, in threes.
+    fn encode(piece: &[u8], out: &mut Vec<u32>) {
+        out.extend(piece.chunks(3).map(|bytes| bytes.iter().fold(1, |id, byte| id << 8 | u32::from(*byte))));
+    }
+
+    fn check(memo: &mut Memo, pieces: &[Vec<u8>]) -> u64 {
+        let text = pieces.concat();
+        let mut ends = Vec::new();
+        for piece in pieces {
+            ends.push(ends.last().unwrap_or(&0) + piece.len() as u32);
+        }
+        let (mut out, mut expected) = (vec![7], vec![7]);
+        let missed = memo.seen[1];
+        memo.look_up(&text, &ends, &mut out, encode);
+        pieces.iter().for_each(|piece| encode(piece, &mut expected));
+        assert_eq!(out, expected);
+        memo.seen[1] - missed
+    }
+
+    #[test]
+    fn pieces_of_all_lengths_are_remembered() {
+        let pieces: Vec<Vec<u8>> = (1..300).map(|length| vec![b'x'; length]).collect();
+        let mut memo = Memo::default();
+        assert_eq!(check(&mut memo, &[pieces.clone(), pieces.clone()].concat()), 299 + 43);
+        // Those of more than 256 bytes are not.
+        assert_eq!(check(&mut memo, &pieces), 43);
+        assert_eq!(check(&mut memo, &[]), 0);
+    }
+
+    #[test]
+    fn a_piece_is_not_taken_for_one_that_begins_like_it() {
+        let mut memo = Memo::default();
+        check(
+            &mut memo,
+            &[b"ab".to_vec(), b"a".to_vec(), b"ab\0".to_vec(), b"abc".to_vec(), b"\0".to_vec(), b"\0\0".to_vec()],
+        );
+    }
+
+    #[test]
+    fn what_is_forgotten_is_encoded_again() {
+        let mut memo = Memo::default();
+        for round in 0..3u32 {
+            let pieces: Vec<Vec<u8>> = (0..1_500_000u32)
+                .map(|number| (number + round * 1_000_000).to_le_bytes()[..3].to_vec())
+                .chain(
+                    (0..100_000u32)
+                        .map(|number| format!("a piece with more tokens {}", number + round * 50_000).into()),
+                )
+                .collect();
+            check(&mut memo, &pieces);
+        }
+        assert!(memo.buckets.len() <= MOST && memo.long.bytes() < 1 << 26);
+    }
+}

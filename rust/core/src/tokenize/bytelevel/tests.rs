@@ -1,0 +1,176 @@
+//! The engine against the `tokenizers` crate, with a small vocabulary that is learnt here in the shape of every family.
+
+use std::sync::LazyLock;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use tokenizers::models::TrainerWrapper;
+use tokenizers::models::bpe::{BPE, BpeTrainer};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel as Crate;
+use tokenizers::{Tokenizer as Backend, TokenizerImpl};
+
+use super::super::split::Pattern;
+use super::super::split::tests::texts;
+use super::*;
+
+/// What the vocabulary is learnt from.
+const TEXT: &str = "Hello there! I'm sure you'll like it, they've said so; don't we'd? IT'S HERE, CamelCaseWords and snake_case.\n\
+    fn main() {\n    let x = 3.1415;\n\treturn x // 2\n}\n\n  <div class=\"a\">https://example.org/path?q=1&r=22</div>\r\n\
+    Café déjà vu naïve Straße, Привет мир, привет всем, 你好世界,你好吗?こんにちは 日本語です。안녕하세요 세계 हिन्दी नमस्ते \
+    مرحبا بالعالم ไทย 😀👩🏽‍💻🇩🇪 ½ ² Ⅷ 123 4567 89012 the the the then these those there their them and and an ana banana \
+    aaaa aaaaaaaa ---- ---- ==== **bold** ... ... !!! ??? \u{a0}\u{2003}\u{3000}x    y        z\n\n\n\u{301}\u{301}e\u{301}";
+
+/// A BPE of 700 tokens, as `tokenizer.json` has it.
+static MODEL: LazyLock<Value> = LazyLock::new(|| {
+    let mut backend = Backend::new(BPE::default());
+    backend.with_pre_tokenizer(Some(Crate::new(false, true, true)));
+    let alphabet = Crate::alphabet().into_iter().collect();
+    let trainer = BpeTrainer::builder().show_progress(false).vocab_size(700).initial_alphabet(alphabet).build();
+    backend.train(&mut TrainerWrapper::from(trainer), std::iter::once(TEXT)).unwrap();
+    serde_json::from_str::<Value>(&backend.to_string(false).unwrap()).unwrap()["model"].take()
+});
+
+fn definition(pre_tokenizer: &Value, normalizer: &Value, ignore_merges: bool) -> Value {
+    let mut model = MODEL.clone();
+    model["ignore_merges"] = ignore_merges.into();
+    json!({"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": normalizer,
+        "pre_tokenizer": pre_tokenizer, "post_processor": null, "decoder": null, "model": model})
+}
+
+fn byte_level(prefix: bool, regex: bool) -> Value {
+    json!({"type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": true, "use_regex": regex})
+}
+
+fn split(pattern: Pattern) -> Value {
+    json!({"type": "Sequence", "pretokenizers": [
+        {"type": "Split", "pattern": {"Regex": pattern.regex()}, "behavior": "Isolated", "invert": false},
+        byte_level(false, false),
+    ]})
+}
+
+/// Every family as its models are published.
+fn families() -> Vec<Value> {
+    let (none, nfc) = (Value::Null, json!({"type": "NFC"}));
+    vec![
+        definition(&byte_level(false, true), &none, false),
+        definition(&byte_level(true, true), &none, false),
+        definition(&split(Pattern::Cl100k), &none, true),
+        definition(&split(Pattern::Qwen2), &nfc, false),
+        definition(&split(Pattern::Qwen35), &nfc, false),
+        definition(&split(Pattern::O200k), &none, false),
+        definition(&split(Pattern::Tekken), &none, true),
+    ]
+}
+
+struct Pair {
+    engine: ByteLevel,
+    truth: Backend,
+}
+
+static PAIRS: LazyLock<Vec<Pair>> = LazyLock::new(|| {
+    let new = |definition: &Value| Pair {
+        engine: ByteLevel::recognise(definition).unwrap(),
+        truth: definition.to_string().parse().unwrap(),
+    };
+    families().iter().map(new).collect()
+});
+
+impl Pair {
+    fn check(&self, text: &str, scratch: &mut Scratch) {
+        let mut out = vec![9];
+        self.engine.encode(text, scratch, &mut out);
+        let truth: &TokenizerImpl<_, _, _, _, _> = &self.truth;
+        let expected = truth.encode_fast(text, false).unwrap();
+        assert_eq!(&out[1..], expected.get_ids(), "{:?}: {text:?}", self.engine.pattern);
+    }
+}
+
+#[test]
+fn what_was_learnt_from_is_encoded_alike() {
+    for pair in PAIRS.iter() {
+        let mut scratch = Scratch::default();
+        for round in 0..2 {
+            pair.check(TEXT, &mut scratch);
+            TEXT.split_inclusive(' ').for_each(|piece| pair.check(piece, &mut scratch));
+            assert!(round == 0 || scratch.memo.seen[1] < scratch.memo.seen[0] / 2, "the memo is of no use");
+        }
+    }
+}
+
+#[test]
+fn long_texts_are_encoded_alike() {
+    for unit in ["a", " ", "ab", "the", "文", "😀", "=", "\n", "\u{301}", "x y", "0", "banana"] {
+        let text = unit.repeat(20_000 / unit.len());
+        PAIRS.iter().for_each(|pair| pair.check(&text, &mut Scratch::default()));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1500))]
+
+    #[test]
+    fn random_texts_are_encoded_alike(texts in proptest::collection::vec(texts(), 1..4)) {
+        for pair in PAIRS.iter() {
+            let mut scratch = Scratch::default();
+            texts.iter().filter(|text| !text.is_empty()).for_each(|text| pair.check(text, &mut scratch));
+        }
+    }
+}
+
+/// Tokens that no merge gives: with `ignore_merges` a piece that looks like one becomes it, else never.
+#[test]
+fn whole_tokens_go_before_merges_only_if_asked() {
+    for ignore_merges in [false, true] {
+        let mut definition = definition(&split(Pattern::Cl100k), &Value::Null, ignore_merges);
+        for (token, id) in [("qzqz", 900), ("Ġqz", 901), ("æĸĩåŃĹ", 902)] {
+            definition["model"]["vocab"][token] = json!(id);
+        }
+        let pair =
+            Pair { engine: ByteLevel::recognise(&definition).unwrap(), truth: definition.to_string().parse().unwrap() };
+        let mut scratch = Scratch::default();
+        pair.check("qzqz qz qzq 文字 文字文字", &mut scratch);
+        let mut out = Vec::new();
+        pair.engine.encode("qzqz", &mut scratch, &mut out);
+        assert_eq!(out == [900], ignore_merges);
+    }
+}
+
+#[test]
+fn only_whole_definitions_are_recognised() {
+    let known = definition(&split(Pattern::Qwen2), &Value::Null, false);
+    let recognised = |change: &dyn Fn(&mut Value)| {
+        let mut changed = known.clone();
+        change(&mut changed);
+        ByteLevel::recognise(&changed).is_some()
+    };
+    assert!(recognised(&|_| ()));
+    assert!(recognised(&|value| value["normalizer"] = json!({"type": "Sequence", "normalizers": [{"type": "NFC"}]})));
+    assert!(recognised(&|value| value["model"]["continuing_subword_prefix"] = json!("")));
+    assert!(recognised(&|value| value["pre_tokenizer"]["pretokenizers"] = json!([byte_level(true, true)])));
+    // As Llama-3 and GPT-4 are also written down.
+    assert!(recognised(&|value| {
+        value["pre_tokenizer"]["pretokenizers"][0]["behavior"] = json!("Removed");
+        value["pre_tokenizer"]["pretokenizers"][0]["invert"] = json!(true);
+    }));
+    // Merges were texts in older files.
+    assert!(recognised(&|value| {
+        let merges = value["model"]["merges"].as_array_mut().unwrap();
+        merges.iter_mut().for_each(|m| *m = json!(format!("{} {}", m[0].as_str().unwrap(), m[1].as_str().unwrap())));
+    }));
+
+    assert!(!recognised(&|value| value["normalizer"] = json!({"type": "NFKC"})));
+    assert!(!recognised(&|value| value["normalizer"] = json!({"type": "Lowercase"})));
+    assert!(!recognised(&|value| value["pre_tokenizer"] = Value::Null));
+    assert!(!recognised(&|value| value["pre_tokenizer"] = byte_level(false, false)));
+    assert!(!recognised(&|value| value["pre_tokenizer"]["pretokenizers"][0]["invert"] = json!(true)));
+    assert!(!recognised(&|value| value["pre_tokenizer"]["pretokenizers"][0]["behavior"] = json!("Removed")));
+    assert!(!recognised(&|value| value["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = json!(r"\p{L}+|.")));
+    assert!(!recognised(&|value| value["pre_tokenizer"]["pretokenizers"][0]["pattern"] = json!({"String": " "})));
+    assert!(!recognised(&|value| value["pre_tokenizer"]["pretokenizers"][1]["add_prefix_space"] = json!(true)));
+    assert!(!recognised(&|value| value["pre_tokenizer"]["pretokenizers"][1]["use_regex"] = json!(true)));
+    assert!(!recognised(&|value| value["model"]["type"] = json!("WordPiece")));
+    assert!(!recognised(&|value| value["model"]["dropout"] = json!(0.1)));
+    assert!(!recognised(&|value| value["model"]["end_of_word_suffix"] = json!("</w>")));
+    assert!(!recognised(&|value| value["model"]["continuing_subword_prefix"] = json!("##")));
+    assert!(!recognised(&|value| drop(value["model"]["vocab"].as_object_mut().unwrap().shift_remove("Ġ"))));
+}
