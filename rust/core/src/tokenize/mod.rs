@@ -14,6 +14,7 @@
 mod bytelevel;
 mod compose;
 mod fallback;
+mod prefetch;
 mod split;
 
 use std::ops::Range;

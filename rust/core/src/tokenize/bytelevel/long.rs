@@ -55,10 +55,7 @@ impl Long {
             return;
         }
         if self.entries.len() == MOST || self.pieces.len() + piece.len() > MOST_BYTES {
-            self.table.fill(0);
-            self.entries.clear();
-            self.pieces.clear();
-            self.ids.clear();
+            self.clear();
         }
         self.entries.push(Entry {
             hash: xxh3_64(piece),
@@ -75,6 +72,14 @@ impl Long {
         } else {
             self.put(self.entries.len() - 1);
         }
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        self.table.fill(0);
+        self.entries.clear();
+        self.pieces.clear();
+        self.ids.clear();
     }
 
     fn put(&mut self, number: usize) {

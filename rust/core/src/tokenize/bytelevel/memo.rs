@@ -1,19 +1,19 @@
 //! The tokens of pieces that have been seen, found by the whole piece and never by its hash alone.
 //!
 //! Pieces of up to 15 bytes, which are nearly all of an English text, lie in buckets of two places, one cache line each. A
-//! batch of pieces is looked up without a branch that depends on the text, so that the processor waits for many buckets at
-//! once. What does not fit into a bucket lies with the longer pieces ([`super::long`]), which are forgotten when they are too
+//! batch of pieces is asked for before the first of it is read, so that the processor waits for many buckets at once. What does not fit into a bucket lies with the longer pieces ([`super::long`]), which are forgotten when they are too
 //! many. So the memory has a bound, and what is forgotten is encoded again.
 
+use super::super::prefetch::prefetch;
 use super::long::Long;
 
 /// Longest piece whose bytes are its key.
 const SHORT: usize = 15;
 /// So many tokens lie in a place; the tokens of pieces with more lie with the long pieces.
 const INLINE: usize = 3;
-/// Buckets: 128 KiB at first, 32 MiB at most.
-const FIRST: usize = 1 << 11;
-const MOST: usize = 1 << 19;
+/// Buckets: 256 KiB at first, 16 MiB at most.
+const FIRST: usize = 1 << 12;
+const MOST: usize = 1 << 18;
 const BATCH: usize = 64;
 
 /// A piece and its tokens. Nothing is the key of an empty place, nor of a piece that is not short.
@@ -87,23 +87,27 @@ impl Memo {
         mut encode: impl FnMut(&[u8], &mut Vec<u32>),
     ) {
         let mut keys = [0; BATCH];
-        let mut found = [Place::default(); BATCH];
+        let mut homes = [0u32; BATCH];
         let mut start = 0;
         self.seen[0] += ends.len() as u64;
         for batch in ends.chunks(BATCH) {
             let mut from = start;
             let mask = self.buckets.len() - 1;
-            for ((end, key_of), place_of) in batch.iter().zip(&mut keys).zip(&mut found) {
+            for ((end, key_of), home_of) in batch.iter().zip(&mut keys).zip(&mut homes) {
                 let key = key(text, from, *end as usize - from);
-                let Bucket(places) = &self.buckets[hash(key) & mask];
-                *place_of = places[usize::from(places[1].key == key)];
+                let home = hash(key) & mask;
+                prefetch(&self.buckets[home]);
+                *home_of = home as u32;
                 *key_of = key;
                 from = *end as usize;
             }
             let mut at = out.len();
             out.resize(at + BATCH * INLINE, 0);
-            for ((end, key), place) in batch.iter().zip(&keys).zip(&found) {
+            for ((end, key), home) in batch.iter().zip(&keys).zip(&homes) {
                 let end = *end as usize;
+                let Bucket(places) = &self.buckets[*home as usize];
+                // A load from one of two addresses, where a branch would be guessed wrong every other time.
+                let place = places[usize::from(places[1].key == *key)];
                 if place.key == *key {
                     // All three are written, `count` of them stay.
                     if let Some(room) = out[at..].first_chunk_mut::<INLINE>() {
@@ -141,7 +145,7 @@ impl Memo {
             self.long.remember(piece, ids);
             return;
         }
-        if self.used > self.buckets.len() && self.buckets.len() < MOST {
+        if self.used * 2 > self.buckets.len() && self.buckets.len() < MOST {
             self.grow();
         }
         let mut place = Place { key, count: ids.len() as u32, ids: [0; INLINE] };
@@ -165,6 +169,8 @@ impl Memo {
         let larger = vec![Bucket::default(); self.buckets.len() * 2];
         let old = std::mem::replace(&mut self.buckets, larger);
         self.used = 0;
+        // What found no room before shall find it when it comes again.
+        self.long.clear();
         for place in old.iter().flat_map(|bucket| bucket.0).filter(|place| place.count != 0) {
             // A bucket becomes two, so there is room.
             self.put(place);

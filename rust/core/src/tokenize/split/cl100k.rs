@@ -9,7 +9,7 @@ use super::scan::Scan;
 ///
 /// `MARKS`: marks are taken as letters. Where the mark itself is the optional character before the letters, that gives the
 /// same piece as where it is the first of them.
-#[inline]
+#[inline(always)]
 pub(super) fn end<const DIGITS: usize, const MARKS: bool>(scan: Scan<'_>, at: usize) -> usize {
     const { assert!(DIGITS > 0) };
     let word: Set = if MARKS { LETTERS | 1 << MARK } else { LETTERS };

@@ -35,7 +35,7 @@ pub(crate) const SPACES: Set = 1 << WHITE | 1 << NEWLINE;
 pub(crate) const OTHERS: Set = 1 << OTHER | 1 << MARK;
 
 /// Whether `class` is in `set`.
-#[inline]
+#[inline(always)]
 pub(crate) fn is_in(class: Class, set: Set) -> bool {
     set >> class & 1 != 0
 }
@@ -91,13 +91,13 @@ impl Classes {
         Classes { blocks, entries, ascii }
     }
 
-    #[inline]
+    #[inline(always)]
     fn entry(&self, point: usize) -> u8 {
         self.entries[usize::from(self.blocks[point / BLOCK]) * BLOCK + point % BLOCK]
     }
 
     /// Class and length in bytes of the character that begins at `at`; ([`END`], 0) behind the text.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn at(&self, text: &[u8], at: usize) -> (Class, usize) {
         match text.get(at) {
             Some(&byte) if byte < 128 => (self.ascii[usize::from(byte)], 1),
@@ -114,7 +114,7 @@ impl Classes {
 
     /// Whether NFC may change a text that holds the character that begins at `at`: it is a combining mark, or has another
     /// normal form, or joins the character before it. A text without such characters is in NFC.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn composes(&self, text: &[u8], at: usize) -> (bool, usize) {
         let (point, length) = decode(&text[at..]);
         (self.entry(point) & COMPOSES != 0, length)
@@ -122,7 +122,7 @@ impl Classes {
 }
 
 /// The character that begins `text`, and its length. Only lengths are checked: the bytes are those of a `str`.
-#[inline]
+#[inline(always)]
 fn decode(text: &[u8]) -> (usize, usize) {
     let low = |at: usize| usize::from(text[at] & 0x3F);
     match text[0] {

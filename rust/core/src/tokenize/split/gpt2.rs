@@ -5,7 +5,7 @@ use super::classes::{CASELESS, LETTERS, LOWER, MARK, NEWLINE, NUMBER, OTHER, OTH
 use super::scan::Scan;
 
 /// End of the piece that begins at `at`, which is inside of the text.
-#[inline]
+#[inline(always)]
 pub(super) fn end(scan: Scan<'_>, at: usize) -> usize {
     let (class, length) = scan.class(at);
     let (first, behind) = match class {

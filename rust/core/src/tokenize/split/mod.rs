@@ -87,7 +87,7 @@ impl Pattern {
 }
 
 /// One piece after the other; written for each family anew, so that `end` is inlined.
-#[inline]
+#[inline(always)]
 fn all<'a>(scan: Scan<'a>, ends: &mut Vec<u32>, end: impl Fn(Scan<'a>, usize) -> usize) {
     // More pieces than this are rare, and then the buffer grows.
     ends.reserve(scan.text.len() / 4 + 16);

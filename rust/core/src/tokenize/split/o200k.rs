@@ -7,7 +7,7 @@ use super::classes::{CASELESS, END, LETTERS, LOWER, MARK, NEWLINE, NUMBER, OTHER
 use super::scan::Scan;
 
 /// End of the piece that begins at `at`, which is inside of the text.
-#[inline]
+#[inline(always)]
 pub(super) fn end<const DIGITS: usize, const CONTRACTIONS: bool>(scan: Scan<'_>, at: usize) -> usize {
     const { assert!(DIGITS > 0) };
     let (class, length) = scan.class(at);
@@ -35,7 +35,7 @@ pub(super) fn end<const DIGITS: usize, const CONTRACTIONS: bool>(scan: Scan<'_>,
 
 /// `U*W+`. `U*` first takes all it can. If a small letter stands behind, that begins `W+`; if not, `U*` gives back up to
 /// the last letter without case or mark, which is in W, too.
-#[inline]
+#[inline(always)]
 fn word(scan: Scan<'_>, from: usize) -> Option<usize> {
     let (mut at, mut caseless) = (from, None);
     loop {

@@ -13,7 +13,7 @@ const LANES: u64 = 0x0101_0101_0101_0101;
 const TOPS: u64 = 0x80 * LANES;
 
 /// The top bit of each byte of `word` that is in `first..=last` (both ASCII).
-#[inline]
+#[inline(always)]
 fn between(word: u64, first: u8, last: u8) -> u64 {
     // Seven bits plus at most 0x7F: no carry leaves its byte.
     let low = word & !TOPS;
@@ -24,13 +24,13 @@ fn between(word: u64, first: u8, last: u8) -> u64 {
 
 impl Scan<'_> {
     /// Class and length of the character at `at`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn class(self, at: usize) -> (Class, usize) {
         self.classes.at(self.text, at)
     }
 
     /// End of the run of characters in `set` that begins at `at`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn run(self, mut at: usize, set: Set) -> usize {
         loop {
             let (class, length) = self.class(at);
@@ -43,18 +43,18 @@ impl Scan<'_> {
 
     /// As [`Scan::run`] for a `set` with all letters: eight bytes at a time, so that the end of a word of up to seven
     /// letters costs no branch of its own.
-    #[inline]
+    #[inline(always)]
     pub(super) fn letters(self, at: usize, set: Set) -> usize {
         self.fast_run(at, set, |word| between(word | 0x20 * LANES, b'a', b'z'))
     }
 
     /// As [`Scan::run`] for a `set` with all lower-case letters, of ASCII only these.
-    #[inline]
+    #[inline(always)]
     pub(super) fn lower(self, at: usize, set: Set) -> usize {
         self.fast_run(at, set, |word| between(word, b'a', b'z'))
     }
 
-    #[inline]
+    #[inline(always)]
     fn fast_run(self, mut at: usize, set: Set, inside: impl Fn(u64) -> u64) -> usize {
         loop {
             while let Some(chunk) = self.text.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
@@ -78,7 +78,7 @@ impl Scan<'_> {
     }
 
     /// Up to `most` characters of `set` from `at`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn run_of(self, mut at: usize, set: Set, most: usize) -> usize {
         for _ in 0..most {
             let (class, length) = self.class(at);
@@ -126,7 +126,7 @@ impl Scan<'_> {
     }
 
     /// End of `'s|'t|'re|'ve|'m|'ll|'d` at `at`, where an apostrophe stands.
-    #[inline]
+    #[inline(always)]
     pub(super) fn contraction(self, at: usize) -> Option<usize> {
         match (self.text.get(at + 1)?, self.text.get(at + 2)) {
             (b's' | b't' | b'm' | b'd', _) => Some(at + 2),
@@ -137,7 +137,7 @@ impl Scan<'_> {
 
     /// End of `(?i:'s|'t|'re|'ve|'m|'ll|'d)` at `at`, where an apostrophe stands. Of all other characters only `ſ`, the
     /// long s, is one of these letters in another case.
-    #[inline]
+    #[inline(always)]
     pub(super) fn any_case_contraction(self, at: usize) -> Option<usize> {
         const LONG_S: [u8; 2] = [0xC5, 0xBF];
         match (self.text.get(at + 1)? | 0x20, self.text.get(at + 2).map(|byte| byte | 0x20)) {
