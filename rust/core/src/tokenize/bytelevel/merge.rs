@@ -24,16 +24,22 @@ pub(super) struct Merges {
     bytes: [u32; 256],
     /// The merges of two bytes, which are half of all look-ups.
     pairs: Vec<Merge>,
-    /// All others: an open table by left and right token, at most half full.
-    keys: Vec<u64>,
-    values: Vec<Merge>,
+    /// All of them: an open table by left and right token, at most half full.
+    table: Vec<(u64, Merge)>,
+    count: usize,
 }
 
-/// Buffers of [`Merges::encode`].
+const EMPTY: (u64, Merge) = (u64::MAX, NO_MERGE);
+
+/// Buffers of [`Merges::encode`]: what [`Merges::encode_long`] knows of a long piece.
 #[derive(Debug, Default)]
 pub(super) struct Work {
-    heap: BinaryHeap<Reverse<(u32, u32, u32)>>,
     symbols: Vec<Symbol>,
+    /// Ranks that have places, the best first.
+    ranks: BinaryHeap<Reverse<u32>>,
+    /// For each rank of the vocabulary the number of its list of places, from 1 on.
+    list_of: Vec<u32>,
+    lists: Vec<Vec<u32>>,
 }
 
 /// A token of a long piece and its neighbours; the merged-away have the token [`NONE`].
@@ -44,33 +50,50 @@ struct Symbol {
     behind: u32,
 }
 
+impl Work {
+    /// Notes that the pair at `place` has `rank`.
+    fn note(&mut self, rank: u32, place: u32) {
+        if rank == NONE {
+            return;
+        }
+        let list = &mut self.list_of[rank as usize];
+        if *list == 0 {
+            self.lists.push(Vec::new());
+            *list = self.lists.len() as u32;
+        }
+        let places = &mut self.lists[*list as usize - 1];
+        if places.is_empty() {
+            self.ranks.push(Reverse(rank));
+        }
+        places.push(place);
+    }
+}
+
 impl Merges {
     /// Takes the token of each byte, and left, right and merged token of each merge by rank. The crate keeps the last of
     /// several merges of one pair, and so does this.
     pub(super) fn new(bytes: [u32; 256], merges: &[(u32, u32, u32)]) -> Merges {
         let size = (merges.len() * 2).next_power_of_two().max(2);
-        let mut table =
-            Merges { bytes, pairs: vec![NO_MERGE; 1 << 16], keys: vec![u64::MAX; size], values: vec![NO_MERGE; size] };
+        let mut all = Merges { bytes, pairs: vec![NO_MERGE; 1 << 16], table: vec![EMPTY; size], count: merges.len() };
         for (rank, &(left, right, id)) in merges.iter().enumerate() {
             let key = u64::from(left) << 32 | u64::from(right);
-            let mut place = table.home(key);
-            while table.keys[place] != u64::MAX && table.keys[place] != key {
+            let mut place = all.home(key);
+            while all.table[place].0 != u64::MAX && all.table[place].0 != key {
                 place = (place + 1) & (size - 1);
             }
-            table.keys[place] = key;
-            table.values[place] = Merge { rank: rank as u32, id };
+            all.table[place] = (key, Merge { rank: rank as u32, id });
         }
         for left in 0..256 {
             for right in 0..256 {
-                table.pairs[left << 8 | right] = table.get(bytes[left], bytes[right]);
+                all.pairs[left << 8 | right] = all.get(bytes[left], bytes[right]);
             }
         }
-        table
+        all
     }
 
     #[inline]
     fn home(&self, key: u64) -> usize {
-        (key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize & (self.keys.len() - 1)
+        (key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize & (self.table.len() - 1)
     }
 
     #[inline]
@@ -78,10 +101,10 @@ impl Merges {
         let key = u64::from(left) << 32 | u64::from(right);
         let mut place = self.home(key);
         loop {
-            match self.keys[place] {
-                found if found == key => return self.values[place],
-                u64::MAX => return NO_MERGE,
-                _ => place = (place + 1) & (self.keys.len() - 1),
+            match self.table[place] {
+                (found, merge) if found == key => return merge,
+                (u64::MAX, _) => return NO_MERGE,
+                _ => place = (place + 1) & (self.table.len() - 1),
             }
         }
     }
@@ -126,50 +149,69 @@ impl Merges {
         out.extend_from_slice(&tokens[..count]);
     }
 
-    /// A heap of ranks and places over a linked list.
+    /// A linked list of tokens, and a list of places for each rank. Long pieces are nearly always runs of something, with few
+    /// ranks and many places of each, so that the heap is small.
     fn encode_long(&self, piece: &[u8], work: &mut Work, out: &mut Vec<u32>) {
-        let Work { heap, symbols } = work;
-        heap.clear();
-        symbols.clear();
-        symbols.extend(piece.iter().enumerate().map(|(at, byte)| Symbol {
+        work.list_of.resize(self.count, 0);
+        work.symbols.clear();
+        work.symbols.extend(piece.iter().enumerate().map(|(at, byte)| Symbol {
             token: self.bytes[usize::from(*byte)],
             before: (at as u32).wrapping_sub(1),
             behind: at as u32 + 1,
         }));
-        let end = symbols.len() as u32;
         for (at, pair) in piece.windows(2).enumerate() {
-            let merge = self.pairs[usize::from(pair[0]) << 8 | usize::from(pair[1])];
-            if merge.rank != NONE {
-                heap.push(Reverse((merge.rank, at as u32, merge.id)));
-            }
+            work.note(self.pairs[usize::from(pair[0]) << 8 | usize::from(pair[1])].rank, at as u32);
         }
-        while let Some(Reverse((rank, left, id))) = heap.pop() {
-            let symbol = symbols[left as usize];
-            if symbol.token == NONE || symbol.behind == end {
-                continue;
+        while let Some(Reverse(rank)) = work.ranks.pop() {
+            let list = work.list_of[rank as usize] as usize - 1;
+            let mut places = std::mem::take(&mut work.lists[list]);
+            // Noted from left to right for one rank, but perhaps for several.
+            if !places.is_sorted() {
+                places.sort_unstable();
             }
-            let right = symbols[symbol.behind as usize];
-            // One of the two may have been merged since.
-            if self.get(symbol.token, right.token) != (Merge { rank, id }) {
-                continue;
-            }
-            symbols[symbol.behind as usize].token = NONE;
-            symbols[left as usize] = Symbol { token: id, behind: right.behind, ..symbol };
-            if right.behind != end {
-                symbols[right.behind as usize].before = left;
-                let merge = self.get(id, symbols[right.behind as usize].token);
-                if merge.rank != NONE {
-                    heap.push(Reverse((merge.rank, left, merge.id)));
+            let mut done = 0;
+            while done < places.len() {
+                self.merge_at(places[done], rank, work);
+                done += 1;
+                // A merge may make a better pair; learnt vocabularies have none such.
+                if work.ranks.peek().is_some_and(|Reverse(best)| *best < rank) {
+                    break;
                 }
             }
-            if symbol.before != u32::MAX {
-                let merge = self.get(symbols[symbol.before as usize].token, id);
-                if merge.rank != NONE {
-                    heap.push(Reverse((merge.rank, symbol.before, merge.id)));
-                }
+            places.drain(..done);
+            if !places.is_empty() {
+                work.ranks.push(Reverse(rank));
             }
+            work.lists[list] = places;
         }
-        out.extend(symbols.iter().map(|symbol| symbol.token).filter(|token| *token != NONE));
+        for list in &work.lists {
+            debug_assert!(list.is_empty());
+        }
+        out.extend(work.symbols.iter().map(|symbol| symbol.token).filter(|token| *token != NONE));
+    }
+
+    /// Joins the pair at `left`, if it still has this rank.
+    fn merge_at(&self, left: u32, rank: u32, work: &mut Work) {
+        let end = work.symbols.len() as u32;
+        let symbol = work.symbols[left as usize];
+        if symbol.token == NONE || symbol.behind == end {
+            return;
+        }
+        let right = work.symbols[symbol.behind as usize];
+        let merge = self.get(symbol.token, right.token);
+        if merge.rank != rank {
+            return;
+        }
+        work.symbols[symbol.behind as usize].token = NONE;
+        work.symbols[left as usize] = Symbol { token: merge.id, behind: right.behind, ..symbol };
+        if symbol.before != u32::MAX {
+            let before = work.symbols[symbol.before as usize].token;
+            work.note(self.get(before, merge.id).rank, symbol.before);
+        }
+        if right.behind != end {
+            work.symbols[right.behind as usize].before = left;
+            work.note(self.get(merge.id, work.symbols[right.behind as usize].token).rank, left);
+        }
     }
 }
 

@@ -62,6 +62,12 @@ impl ByteLevel {
         let alphabet = Alphabet::new();
         let vocab = model["vocab"].as_object()?;
         let id = |token: &str| u32::try_from(vocab.get(token)?.as_u64()?).ok();
+        // One token, one id: two tokens of one id could not be told apart by it.
+        let mut ids: Vec<Option<u32>> = vocab.keys().map(|token| id(token)).collect();
+        ids.sort_unstable();
+        if ids.contains(&None) || ids.windows(2).any(|two| two[0] == two[1]) {
+            return None;
+        }
         let mut bytes = [None; 256];
         let mut whole = HashMap::with_capacity(vocab.len());
         for token in vocab.keys() {

@@ -172,5 +172,6 @@ fn only_whole_definitions_are_recognised() {
     assert!(!recognised(&|value| value["model"]["dropout"] = json!(0.1)));
     assert!(!recognised(&|value| value["model"]["end_of_word_suffix"] = json!("</w>")));
     assert!(!recognised(&|value| value["model"]["continuing_subword_prefix"] = json!("##")));
+    assert!(!recognised(&|value| value["model"]["vocab"]["x"] = value["model"]["vocab"]["y"].clone()));
     assert!(!recognised(&|value| drop(value["model"]["vocab"].as_object_mut().unwrap().shift_remove("Ġ"))));
 }
