@@ -29,9 +29,17 @@ pub(super) struct Fallback {
     special: AhoCorasick,
 }
 
+/// What a text is made of: added tokens and the stretches between them.
+pub(super) enum Part<'a> {
+    /// Text, not empty.
+    Stretch(&'a str),
+    /// An added token.
+    Token(u32),
+}
+
 /// Added tokens and the automaton that finds them: leftmost first, of those the longest.
 #[derive(Debug)]
-struct Added {
+pub(super) struct Added {
     tokens: Vec<(u32, AddedToken)>,
     finder: AhoCorasick,
 }
@@ -86,6 +94,19 @@ impl Fallback {
         }
         let encoding = self.encode_by_parts(text, literal).map_err(|error| failed(&error))?;
         fill(out, &encoding)
+    }
+
+    /// The added tokens that are looked for in the text as it is, and those looked for in the normalized text. None where a
+    /// token only counts as a whole word: [`Added::parts`] knows no words.
+    pub(super) fn added(&self) -> Option<(&Added, &Added)> {
+        let words = self.raw.tokens.iter().chain(&self.normalized.tokens).any(|(_, token)| token.single_word);
+        (!words).then_some((&self.raw, &self.normalized))
+    }
+
+    /// See [`super::Tokenizer::encode_ids`].
+    pub(super) fn encode_ids(&self, text: &str, out: &mut Vec<u32>) -> Result<()> {
+        out.extend_from_slice(self.backend.encode_fast(text, false).map_err(|error| failed(&error))?.get_ids());
+        Ok(())
     }
 
     /// Whether `text` holds the text of a special token.
@@ -172,6 +193,31 @@ impl Added {
         let patterns = tokens.iter().map(|(_, token)| pattern(&token.content)).collect::<Result<Vec<_>>>()?;
         let patterns: Vec<&str> = patterns.iter().map(String::as_str).collect();
         Ok(Added { finder: automaton(&patterns)?, tokens })
+    }
+
+    /// Visits added tokens and the stretches between them, in their order.
+    pub(super) fn parts<'a>(&self, text: &'a str, mut visit: impl FnMut(Part<'a>)) {
+        let mut done = 0;
+        if !self.tokens.is_empty() {
+            for hit in self.finder.find_iter(text) {
+                let (id, token) = &self.tokens[hit.pattern().as_usize()];
+                let (mut start, mut end) = (hit.start(), hit.end());
+                if token.lstrip {
+                    start = text[..start].trim_end().len().max(done);
+                }
+                if token.rstrip {
+                    end += text[end..].len() - text[end..].trim_start().len();
+                }
+                if done < start {
+                    visit(Part::Stretch(&text[done..start]));
+                }
+                visit(Part::Token(*id));
+                done = end;
+            }
+        }
+        if done < text.len() {
+            visit(Part::Stretch(&text[done..]));
+        }
     }
 
     /// Cuts `part` at its added tokens, except for special ones that are only text.

@@ -19,8 +19,11 @@ mod split;
 
 use std::ops::Range;
 
+use xxhash_rust::xxh3::xxh3_128;
+
 use crate::error::Result;
-use fallback::Fallback;
+use bytelevel::ByteLevel;
+use fallback::{Fallback, Part};
 
 /// A tokenizer, ready to be used from any thread.
 ///
@@ -28,15 +31,25 @@ use fallback::Fallback;
 /// rebuilt by transformers while it loads, and then gives other ids.
 #[derive(Debug)]
 pub struct Tokenizer {
-    engine: Engine,
+    fallback: Fallback,
+    engine: Option<Engine>,
+    /// Hash of the definition.
+    name: u128,
 }
 
-/// What does the work. An encoder that is exact for one shape of tokenizer, and faster, becomes one more variant; what
-/// it cannot prove itself equal for, it leaves to [`Fallback`].
+/// What gives ids faster than the `tokenizers` crate, for the shapes of tokenizers where it can be shown to be equal.
 #[derive(Debug)]
 enum Engine {
-    /// The `tokenizers` crate, which is the truth.
-    Fallback(Fallback),
+    /// Byte-level BPE behind a splitting regex.
+    ByteLevel(Box<ByteLevel>),
+}
+
+/// What one thread needs for [`Tokenizer::encode_ids`], and remembers from text to text; it grows up to a bound.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    byte_level: bytelevel::Scratch,
+    /// The tokenizer whose tokens it remembers.
+    owner: u128,
 }
 
 /// The tokens of one text; its buffers are made to be used again.
@@ -60,52 +73,67 @@ impl Encoded {
 impl Tokenizer {
     /// Builds the tokenizer that `backend_json` describes; its truncation and padding are switched off.
     pub fn from_json(backend_json: &str) -> Result<Tokenizer> {
-        Ok(Tokenizer { engine: Engine::Fallback(Fallback::from_json(backend_json)?) })
+        let fallback = Fallback::from_json(backend_json)?;
+        let definition = serde_json::from_str(backend_json).unwrap_or_default();
+        let engine = fallback.added().and_then(|_| ByteLevel::recognise(&definition));
+        Ok(Tokenizer {
+            fallback,
+            engine: engine.map(Box::new).map(Engine::ByteLevel),
+            name: xxh3_128(backend_json.as_bytes()),
+        })
     }
 
     /// Encodes a rendered chat, as transformers does with `add_special_tokens=False`: the texts of special tokens
     /// become special tokens wherever they stand.
     pub fn encode(&self, text: &str, out: &mut Encoded) -> Result<()> {
-        match &self.engine {
-            Engine::Fallback(engine) => engine.encode(text, out),
+        self.fallback.encode(text, out)
+    }
+
+    /// Appends the ids that [`Tokenizer::encode`] gives, by the fast engine if there is one.
+    pub fn encode_ids(&self, text: &str, scratch: &mut Scratch, out: &mut Vec<u32>) -> Result<()> {
+        let (Some(Engine::ByteLevel(engine)), Some((raw, normalized))) = (&self.engine, self.fallback.added()) else {
+            return self.fallback.encode_ids(text, out);
+        };
+        if scratch.owner != self.name {
+            *scratch = Scratch { owner: self.name, ..Scratch::default() };
         }
+        raw.parts(text, |part| match part {
+            Part::Token(id) => out.push(id),
+            Part::Stretch(stretch) => engine.encode(stretch, normalized, &mut scratch.byte_level, out),
+        });
+        Ok(())
     }
 
     /// As [`Tokenizer::encode`], but the text of a special token is only text where it touches one of the spans
     /// `literal` (ascending, not overlapping), which hold what people wrote. There this is transformers with
     /// `split_special_tokens=True`.
     pub fn encode_literal(&self, text: &str, literal: &[Range<usize>], out: &mut Encoded) -> Result<()> {
-        match &self.engine {
-            Engine::Fallback(engine) => engine.encode_literal(text, literal, out),
-        }
+        self.fallback.encode_literal(text, literal, out)
     }
 
     /// Whether `text` holds the text of a special token.
     pub fn holds_special(&self, text: &str) -> bool {
-        match &self.engine {
-            Engine::Fallback(engine) => engine.holds_special(text),
-        }
+        self.fallback.holds_special(text)
     }
 
-    /// The engine's name, for the manifest.
+    /// The engine's name, for the manifest: what gives ids with offsets, as rows are packed from.
     pub fn engine_name(&self) -> &'static str {
-        match &self.engine {
-            Engine::Fallback(_) => "tokenizers",
-        }
+        "tokenizers"
+    }
+
+    /// Whether [`Tokenizer::encode_ids`] has a fast engine.
+    pub fn is_fast(&self) -> bool {
+        self.engine.is_some()
     }
 
     /// The special tokens and their ids, by id.
     pub fn added_special_tokens(&self) -> Vec<(String, u32)> {
-        match &self.engine {
-            Engine::Fallback(engine) => engine.special_tokens(),
-        }
+        self.fallback.special_tokens()
     }
 
     /// How many tokens there are, added ones included.
     pub fn vocab_size(&self) -> usize {
-        match &self.engine {
-            Engine::Fallback(engine) => engine.vocab_size(),
-        }
+        self.fallback.vocab_size()
     }
 }
 

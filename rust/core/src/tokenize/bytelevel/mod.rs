@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use super::compose::compose;
+use super::fallback::{Added, Part};
 use super::split::{Classes, Pattern};
 use alphabet::Alphabet;
 use memo::Memo;
@@ -38,9 +39,14 @@ pub(super) struct ByteLevel {
 /// What one thread needs to encode; it grows up to a bound.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
+    composed: String,
+    pieces: Pieces,
+}
+
+#[derive(Debug, Default)]
+struct Pieces {
     memo: Memo,
     ends: Vec<u32>,
-    composed: String,
     spaced: String,
     work: Work,
 }
@@ -98,13 +104,18 @@ impl ByteLevel {
         })
     }
 
-    /// Appends the tokens of a stretch of text between added tokens.
-    pub(super) fn encode(&self, stretch: &str, scratch: &mut Scratch, out: &mut Vec<u32>) {
-        let Scratch { memo, ends, composed, spaced, work } = scratch;
-        let mut text = stretch;
-        if self.nfc {
-            text = compose(&self.classes, text, composed);
-        }
+    /// Appends the tokens of a stretch of text between added tokens; `added` are those that are looked for in NFC.
+    pub(super) fn encode(&self, stretch: &str, added: &Added, scratch: &mut Scratch, out: &mut Vec<u32>) {
+        let Scratch { composed, pieces } = scratch;
+        let text = if self.nfc { compose(&self.classes, stretch, composed) } else { stretch };
+        added.parts(text, |part| match part {
+            Part::Token(id) => out.push(id),
+            Part::Stretch(text) => self.encode_composed(text, pieces, out),
+        });
+    }
+
+    fn encode_composed<'a>(&self, mut text: &'a str, scratch: &'a mut Pieces, out: &mut Vec<u32>) {
+        let Pieces { memo, ends, spaced, work } = scratch;
         if self.prefix_space && !text.starts_with(' ') {
             spaced.clear();
             spaced.push(' ');
