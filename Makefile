@@ -12,7 +12,7 @@ INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraints co
 WHEEL_SOURCES := Cargo.toml Cargo.lock pyproject.toml LICENSE README.md CHANGELOG.md \
 	$(shell find rust python -type f ! -path '*/__pycache__/*' ! -name '*.so')
 
-.PHONY: help venv wheel demo feedback-demo test test-rust test-python lint lint-rust lint-python format bench constraints clean
+.PHONY: help venv wheel demo feedback-demo test test-rust test-python lint lint-rust lint-python format bench fuzz constraints clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -69,6 +69,19 @@ test-python: $(VENV)/.checks $(VENV)/.wheel ## The Python tests, against the ins
 
 bench: $(VENV)/.checks $(VENV)/.wheel ## Run the benchmarks on the shared data (ZEPHYR_DATA_SHARED) and print their figures
 	for program in benches/*.py; do $(BIN)/python "$$program" || exit 1; done
+
+# What cargo-fuzz does, by cargo alone and on the stable toolchain: the flags count edges and comparisons for libFuzzer.
+FUZZ_SECONDS ?= 600
+FUZZ_FLAGS := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+	-Cllvm-args=-sanitizer-coverage-trace-compares
+
+fuzz: ## Look for texts with other ids than those of the tokenizers crate, led by coverage (FUZZ_SECONDS=600)
+	mkdir -p rust/fuzz/corpus rust/fuzz/artifacts
+	cd rust/fuzz && RUSTFLAGS='$(FUZZ_FLAGS)' cargo build --release --quiet --target-dir target \
+		--target $$(rustc -vV | sed -n 's/^host: //p')
+	cd rust/fuzz && target/*/release/encode corpus -artifact_prefix=artifacts/ -dict=encode.dict \
+		-max_total_time=$(FUZZ_SECONDS) -max_len=512 -print_final_stats=1
 
 constraints: $(VENV)/.made ## Move the pins of constraints.txt to the newest versions that pyproject.toml allows
 	{ sed -n '/^#/p' constraints.txt; $(BIN)/uv pip compile pyproject.toml --extra feedback --extra train --extra dev \

@@ -8,6 +8,8 @@ with the exact regex of its family, and writes folders that transformers opens:
     python scripts/train_bytelevel.py ../shared/data/chats_single_turn.jsonl.zst --out ~/.cache/zephyr-data/bytelevel
     ls ~/.cache/zephyr-data/bytelevel       # gpt2-32k gpt2-128k llama3-32k …
 
+With `--tekken`, the vocabularies that the package mistral_common ships are written, too, as `tokenizer.json` has them.
+
 A smaller vocabulary is a prefix of the larger one, since training is greedy: each family is trained once. The same input
 gives the same bytes. Tests find the folders by `ZEPHYR_DATA_BYTELEVEL`.
 """
@@ -15,6 +17,7 @@ gives the same bytes. Tests find the folders by `ZEPHYR_DATA_BYTELEVEL`.
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import sys
 import time
@@ -137,6 +140,40 @@ def build(family: Family, model: dict[str, Any], size: int) -> Tokenizer:
     return tokenizer
 
 
+def tekken(path: Path) -> Tokenizer:
+    """Give the tokenizer of one of Mistral's `tekken_*.json`.
+
+    The file ranks its tokens and names no merges; each way to make a token of two others becomes one, as transformers does.
+    """
+    description = json.loads(path.read_text(encoding="utf-8"))
+    config = description["config"]
+    size = config["default_vocab_size"] - config["default_num_special_tokens"]
+    alphabet = byte_characters()
+    tokens = [base64.b64decode(token["token_bytes"]) for token in description["vocab"][:size]]
+    ranks = {token: rank for rank, token in enumerate(tokens)}
+
+    def name(token: bytes) -> str:
+        return "".join(alphabet[byte] for byte in token)
+
+    merges = []
+    for token in tokens:
+        ways = [(token[:at], token[at:]) for at in range(1, len(token))]
+        known = [way for way in ways if way[0] in ranks and way[1] in ranks]
+        known.sort(key=lambda way: (ranks[way[0]], ranks[way[1]]))
+        merges += [(name(left), name(right)) for left, right in known]
+    vocab = {name(token): rank for token, rank in ranks.items()}
+    tokenizer = empty(FAMILIES["tekken"], models.BPE(vocab, merges, ignore_merges=True))
+    tokenizer.add_special_tokens([AddedToken(t, normalized=False, special=True) for t in SPECIAL])
+    return tokenizer
+
+
+def byte_characters() -> list[str]:
+    """Give the character that byte-level vocabularies write for each byte: itself where it is printable in Latin-1."""
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = iter(range(0x100, 0x200))
+    return [chr(byte if byte in printable else next(others)) for byte in range(256)]
+
+
 def write(tokenizer: Tokenizer, folder: Path) -> None:
     """Write a folder that `AutoTokenizer.from_pretrained` opens as it is."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -178,7 +215,7 @@ def main() -> None:
     )
     parser.add_argument(
         "--families",
-        nargs="+",
+        nargs="*",
         default=list(FAMILIES),
         choices=FAMILIES,
         metavar="NAME",
@@ -191,12 +228,25 @@ def main() -> None:
         metavar="M",
         help="how much text to learn from (all)",
     )
+    parser.add_argument(
+        "--tekken",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="also write these `tekken_*.json` of mistral_common",
+    )
     args = parser.parse_args()
-    missing = [path for path in args.inputs if not path.is_file()]
+    missing = [path for path in [*args.inputs, *args.tekken] if not path.is_file()]
     if missing:
         parser.error(f"no such file: {missing[0]}")
     if min(args.sizes) < 1:
         parser.error(f"`--sizes` must be at least 1, found: `{min(args.sizes)}`")
+
+    for path in args.tekken:
+        tokenizer = tekken(path)
+        write(tokenizer, args.out / path.stem)
+        sys.stdout.write(f"{args.out / path.stem}: {tokenizer.get_vocab_size()} tokens\n")
 
     texts, size = [], 0
     for text in contents(args.inputs):
