@@ -2,7 +2,7 @@
 //!
 //!     cargo run --release -p zephyr-data-core --example encode_speed -- TOKENIZER.json CHATS.jsonl.zst [EVERY [ROWS]]
 //!
-//! Rows are written in ChatML, with the special tokens if the tokenizer has them. Three passes over all of them, the first
+//! Rows are written with the markup of `<|im_start|>`, with the special tokens if the tokenizer has them. Three passes over all of them, the first
 //! from an empty memo, then each EVERY-th row (1: all, the default) is compared with the crate, whose speed is measured, too.
 //! With ROWS, only so many evenly spaced rows, as `peers.py --rows` takes them. Seconds are CPU seconds of this thread, where
 //! Linux tells them. The exit status is 1 if a row differs.
@@ -11,6 +11,7 @@
 use std::error::Error;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::Value;
@@ -25,15 +26,19 @@ fn seconds() -> f64 {
 
 fn rendered(path: &str) -> Result<Vec<String>, Box<dyn Error>> {
     let file = File::open(path)?;
-    let stream: Box<dyn Read> =
-        if path.ends_with(".zst") { Box::new(zstd::stream::read::Decoder::new(file)?) } else { Box::new(file) };
+    let stream: Box<dyn Read> = if Path::new(path).extension().is_some_and(|end| end == "zst") {
+        Box::new(zstd::stream::read::Decoder::new(file)?)
+    } else {
+        Box::new(file)
+    };
     let mut texts = Vec::new();
     for line in BufReader::new(stream).lines() {
         let row: Value = serde_json::from_str(&line?)?;
         let mut text = String::new();
         for message in row["messages"].as_array().ok_or("a row without `messages`")? {
             let (role, content) = (message["role"].as_str(), message["content"].as_str());
-            text += &format!("<|im_start|>{}\n{}<|im_end|>\n", role.unwrap_or_default(), content.unwrap_or_default());
+            let (role, content) = (role.unwrap_or_default(), content.unwrap_or_default());
+            text.extend(["<|im_start|>", role, "\n", content, "<|im_end|>\n"]);
         }
         texts.push(text);
     }

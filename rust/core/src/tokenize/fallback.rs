@@ -195,6 +195,12 @@ impl Added {
         Ok(Added { finder: automaton(&patterns)?, tokens })
     }
 
+    /// Whether one of them may lie over a border between `left` and `right`, or eat up white space there.
+    pub(super) fn may_cross(&self, left: char, right: char) -> bool {
+        let both = String::from_iter([left, right]);
+        self.tokens.iter().any(|(_, token)| token.lstrip || token.rstrip || token.content.contains(&both))
+    }
+
     /// Visits added tokens and the stretches between them, in their order.
     pub(super) fn parts<'a>(&self, text: &'a str, mut visit: impl FnMut(Part<'a>)) {
         let mut done = 0;

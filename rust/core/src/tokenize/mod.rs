@@ -111,6 +111,15 @@ impl Tokenizer {
         self.fallback.encode_literal(text, literal, out)
     }
 
+    /// Whether every text with `left` right before `right` has the ids of its two halves, each encoded by itself. False
+    /// where that is not known.
+    pub fn border_is_exact(&self, left: char, right: char) -> bool {
+        let (Some(Engine::ByteLevel(engine)), Some((raw, normalized))) = (&self.engine, self.fallback.added()) else {
+            return false;
+        };
+        !raw.may_cross(left, right) && !normalized.may_cross(left, right) && engine.border_is_exact(left, right)
+    }
+
     /// Whether `text` holds the text of a special token.
     pub fn holds_special(&self, text: &str) -> bool {
         self.fallback.holds_special(text)

@@ -196,7 +196,9 @@ mod tests {
         let (mut out, mut expected) = (vec![7], vec![7]);
         let missed = memo.seen[1];
         memo.look_up(&text, &ends, &mut out, encode);
-        pieces.iter().for_each(|piece| encode(piece, &mut expected));
+        for piece in pieces {
+            encode(piece, &mut expected);
+        }
         assert_eq!(out, expected);
         memo.seen[1] - missed
     }

@@ -72,9 +72,10 @@ impl Work {
 impl Merges {
     /// Takes the token of each byte, and left, right and merged token of each merge by rank. The crate keeps the last of
     /// several merges of one pair, and so does this.
-    pub(super) fn new(bytes: [u32; 256], merges: &[(u32, u32, u32)]) -> Merges {
+    pub(super) fn new(bytes: &[u32; 256], merges: &[(u32, u32, u32)]) -> Merges {
         let size = (merges.len() * 2).next_power_of_two().max(2);
-        let mut all = Merges { bytes, pairs: vec![NO_MERGE; 1 << 16], table: vec![EMPTY; size], count: merges.len() };
+        let mut all =
+            Merges { bytes: *bytes, pairs: vec![NO_MERGE; 1 << 16], table: vec![EMPTY; size], count: merges.len() };
         for (rank, &(left, right, id)) in merges.iter().enumerate() {
             let key = u64::from(left) << 32 | u64::from(right);
             let mut place = all.home(key);
@@ -256,7 +257,7 @@ mod tests {
             }
             let mut bytes = [0; 256];
             (0..).zip(&mut bytes).for_each(|(id, byte)| *byte = id);
-            let table = Merges::new(bytes, &merges);
+            let table = Merges::new(&bytes, &merges);
             let expected = by_definition(&piece, &merges);
             let (mut out, mut work) = (Vec::new(), Work::default());
             table.encode_long(&piece, &mut work, &mut out);

@@ -85,7 +85,7 @@ impl ByteLevel {
             whole.insert(decoded, id(token)?);
         }
         // With all bytes known there is no unknown token, whatever `unk_token` and `byte_fallback` say.
-        let bytes = bytes.into_iter().collect::<Option<Vec<u32>>>()?.try_into().ok()?;
+        let bytes: [u32; 256] = bytes.into_iter().collect::<Option<Vec<u32>>>()?.try_into().ok()?;
         let mut merges = Vec::new();
         for merge in model["merges"].as_array()? {
             let (left, right) = match merge {
@@ -100,7 +100,7 @@ impl ByteLevel {
             nfc,
             prefix_space,
             whole: (model["ignore_merges"] == true).then_some(whole),
-            merges: Merges::new(bytes, &merges),
+            merges: Merges::new(&bytes, &merges),
         })
     }
 

@@ -153,6 +153,28 @@ proptest! {
     }
 }
 
+#[test]
+fn halves_have_the_ids_of_the_whole_where_a_border_is_exact() {
+    let mut definition = definition(&split(Pattern::Qwen2), &json!({"type": "NFC"}), false);
+    let plain = json!([added()[0], {"id": 1001, "content": "x\ny", "special": false, "single_word": false, "lstrip": false,
+        "rstrip": false, "normalized": true}]);
+    assert!(!Pair::new(&definition).ours.border_is_exact('\n', 'a'), "a token here eats white space");
+    definition["added_tokens"] = plain;
+    let pair = Pair::new(&definition);
+    let ids = |text: &str| {
+        let mut out = Vec::new();
+        pair.ours.encode_ids(text, &mut super::super::Scratch::default(), &mut out).unwrap();
+        out
+    };
+    for (left, right, exact) in
+        [("user\n", "Hello\n", true), ("so\n", "\nno", false), ("x\n", "y", false), ("7", "\n ", true)]
+    {
+        let border = (left.chars().next_back().unwrap(), right.chars().next().unwrap());
+        assert_eq!(pair.ours.border_is_exact(border.0, border.1), exact, "{left:?} {right:?}");
+        assert_eq!([ids(left), ids(right)].concat() == ids(&format!("{left}{right}")), exact);
+    }
+}
+
 /// Tokens that no merge gives: with `ignore_merges` a piece that looks like one becomes it, else never.
 #[test]
 fn whole_tokens_go_before_merges_only_if_asked() {
@@ -190,7 +212,9 @@ fn only_whole_definitions_are_recognised() {
     // Merges were texts in older files.
     assert!(recognised(&|value| {
         let merges = value["model"]["merges"].as_array_mut().unwrap();
-        merges.iter_mut().for_each(|m| *m = json!(format!("{} {}", m[0].as_str().unwrap(), m[1].as_str().unwrap())));
+        for merge in merges {
+            *merge = json!(format!("{} {}", merge[0].as_str().unwrap(), merge[1].as_str().unwrap()));
+        }
     }));
 
     assert!(!recognised(&|value| value["normalizer"] = json!({"type": "NFKC"})));

@@ -4,6 +4,7 @@
 //! A regex is recognised by its exact text, never by what it seems to do; anything else is left to the `tokenizers` crate.
 //! Every character is in one piece: the regexes have an alternative for each class of characters. What a piece is never
 //! depends on what stands before it, so each family is one function from the place where a piece begins to its end.
+#![expect(clippy::inline_always, reason = "left to itself, the compiler calls `Classes::at` for each character")]
 
 mod border;
 mod cl100k;
@@ -21,7 +22,7 @@ use scan::Scan;
 /// The families, by what was first to use the regex.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pattern {
-    /// GPT-2, RoBERTa and others, built into `ByteLevel`.
+    /// GPT-2, `RoBERTa` and others, built into `ByteLevel`.
     Gpt2,
     /// OpenAI's cl100k, Llama-3.
     Cl100k,

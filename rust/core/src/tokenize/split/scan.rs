@@ -45,7 +45,7 @@ impl Scan<'_> {
     /// letters costs no branch of its own.
     #[inline(always)]
     pub(super) fn letters(self, at: usize, set: Set) -> usize {
-        self.fast_run(at, set, |word| between(word | 0x20 * LANES, b'a', b'z'))
+        self.fast_run(at, set, |word| between(word | (0x20 * LANES), b'a', b'z'))
     }
 
     /// As [`Scan::run`] for a `set` with all lower-case letters, of ASCII only these.
