@@ -33,8 +33,8 @@ pub(super) struct Fallback {
 pub(super) enum Part<'a> {
     /// Text, not empty.
     Stretch(&'a str),
-    /// An added token.
-    Token(u32),
+    /// An added token, and where it stands.
+    Token(u32, Range<usize>),
 }
 
 /// Added tokens and the automaton that finds them: leftmost first, of those the longest.
@@ -201,6 +201,11 @@ impl Added {
         self.tokens.iter().any(|(_, token)| token.lstrip || token.rstrip || token.content.contains(&both))
     }
 
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
     /// Visits added tokens and the stretches between them, in their order.
     pub(super) fn parts<'a>(&self, text: &'a str, mut visit: impl FnMut(Part<'a>)) {
         let mut done = 0;
@@ -217,7 +222,7 @@ impl Added {
                 if done < start {
                     visit(Part::Stretch(&text[done..start]));
                 }
-                visit(Part::Token(*id));
+                visit(Part::Token(*id, start..end));
                 done = end;
             }
         }

@@ -15,6 +15,8 @@ mod bytelevel;
 mod compose;
 mod fallback;
 mod prefetch;
+mod probes;
+mod sentencepiece;
 mod split;
 
 use std::ops::Range;
@@ -24,6 +26,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::error::Result;
 use bytelevel::ByteLevel;
 use fallback::{Fallback, Part};
+use sentencepiece::SentencePiece;
 
 /// A tokenizer, ready to be used from any thread.
 ///
@@ -42,12 +45,15 @@ pub struct Tokenizer {
 enum Engine {
     /// Byte-level BPE behind a splitting regex.
     ByteLevel(Box<ByteLevel>),
+    /// SentencePiece-style BPE with byte fallback.
+    SentencePiece(Box<SentencePiece>),
 }
 
 /// What one thread needs for [`Tokenizer::encode_ids`], and remembers from text to text; it grows up to a bound.
 #[derive(Debug, Default)]
 pub struct Scratch {
     byte_level: bytelevel::Scratch,
+    sentence_piece: sentencepiece::Scratch,
     /// The tokenizer whose tokens it remembers.
     owner: u128,
 }
@@ -75,12 +81,17 @@ impl Tokenizer {
     pub fn from_json(backend_json: &str) -> Result<Tokenizer> {
         let fallback = Fallback::from_json(backend_json)?;
         let definition = serde_json::from_str(backend_json).unwrap_or_default();
-        let engine = fallback.added().and_then(|_| ByteLevel::recognise(&definition));
-        Ok(Tokenizer {
-            fallback,
-            engine: engine.map(Box::new).map(Engine::ByteLevel),
-            name: xxh3_128(backend_json.as_bytes()),
-        })
+        let engine = fallback.added().and_then(|(_, normalized)| {
+            let byte_level = ByteLevel::recognise(&definition).map(Box::new).map(Engine::ByteLevel);
+            byte_level.or_else(|| {
+                // These would be looked for among the `▁` of a whole stretch.
+                let engine = normalized.is_empty().then(|| SentencePiece::recognise(&definition)).flatten()?;
+                Some(Engine::SentencePiece(Box::new(engine)))
+            })
+        });
+        let tokenizer = Tokenizer { fallback, engine, name: xxh3_128(backend_json.as_bytes()) };
+        probes::check(&tokenizer)?;
+        Ok(tokenizer)
     }
 
     /// Encodes a rendered chat, as transformers does with `add_special_tokens=False`: the texts of special tokens
@@ -91,17 +102,78 @@ impl Tokenizer {
 
     /// Appends the ids that [`Tokenizer::encode`] gives, by the fast engine if there is one.
     pub fn encode_ids(&self, text: &str, scratch: &mut Scratch, out: &mut Vec<u32>) -> Result<()> {
-        let (Some(Engine::ByteLevel(engine)), Some((raw, normalized))) = (&self.engine, self.fallback.added()) else {
+        if self.engine.is_none() {
             return self.fallback.encode_ids(text, out);
-        };
+        }
+        self.encode_marked(text, &[], scratch, out, &mut Vec::new()).map(|_| ())
+    }
+
+    /// As [`Tokenizer::encode_ids`]; and for each of `marks`, places in the text in ascending order, the number of tokens
+    /// before it is appended to `at`.
+    ///
+    /// False if that is not known: there is no fast engine, or a mark does not lie on a border that the engine can prove.
+    /// `out` and `at` hold nothing of use then.
+    pub fn encode_marked(
+        &self,
+        text: &str,
+        marks: &[usize],
+        scratch: &mut Scratch,
+        out: &mut Vec<u32>,
+        at: &mut Vec<u32>,
+    ) -> Result<bool> {
+        let (Some(engine), Some((raw, normalized))) = (&self.engine, self.fallback.added()) else { return Ok(false) };
         if scratch.owner != self.name {
             *scratch = Scratch { owner: self.name, ..Scratch::default() };
         }
-        raw.parts(text, |part| match part {
-            Part::Token(id) => out.push(id),
-            Part::Stretch(stretch) => engine.encode(stretch, normalized, &mut scratch.byte_level, out),
+        let (mut next, mut known) = (0, true);
+        let mut inside = Vec::new();
+        raw.parts(text, |part| {
+            let range = match &part {
+                Part::Token(_, range) => range.clone(),
+                Part::Stretch(stretch) => {
+                    let start = stretch.as_ptr() as usize - text.as_ptr() as usize;
+                    start..start + stretch.len()
+                }
+            };
+            while marks.get(next).is_some_and(|mark| *mark <= range.start) {
+                // A mark before would have been met in the part that holds it.
+                known &= marks[next] == range.start;
+                at.push(out.len() as u32);
+                next += 1;
+            }
+            inside.clear();
+            while let Some(mark) = marks.get(next).filter(|mark| **mark < range.end) {
+                inside.push(mark - range.start);
+                next += 1;
+            }
+            match (part, engine) {
+                (Part::Token(id, _), _) => {
+                    known &= inside.is_empty();
+                    out.push(id);
+                }
+                (Part::Stretch(stretch), Engine::ByteLevel(engine)) => {
+                    known &= inside.is_empty();
+                    engine.encode(stretch, normalized, &mut scratch.byte_level, out);
+                }
+                (Part::Stretch(stretch), Engine::SentencePiece(engine)) => {
+                    let scratch = &mut scratch.sentence_piece;
+                    known &= engine.encode(stretch, range.start == 0, &inside, scratch, out, at);
+                }
+            }
         });
-        Ok(())
+        for mark in &marks[next..] {
+            known &= *mark == text.len();
+            at.push(out.len() as u32);
+        }
+        Ok(known)
+    }
+
+    /// Whether the first token of a stretch behind a special token may hold a space that the text does not.
+    pub fn adds_spaces(&self) -> bool {
+        match &self.engine {
+            Some(Engine::SentencePiece(engine)) => engine.has_prefix(),
+            _ => true,
+        }
     }
 
     /// As [`Tokenizer::encode`], but the text of a special token is only text where it touches one of the spans
@@ -125,9 +197,9 @@ impl Tokenizer {
         self.fallback.holds_special(text)
     }
 
-    /// The engine's name, for the manifest: what gives ids with offsets, as rows are packed from.
+    /// The engine's name, for the manifest.
     pub fn engine_name(&self) -> &'static str {
-        "tokenizers"
+        if self.engine.is_some() { "exact-fast" } else { "tokenizers" }
     }
 
     /// Whether [`Tokenizer::encode_ids`] has a fast engine.

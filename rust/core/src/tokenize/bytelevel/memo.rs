@@ -31,7 +31,7 @@ struct Bucket([Place; 2]);
 
 /// What one thread remembers.
 #[derive(Debug)]
-pub(super) struct Memo {
+pub(in crate::tokenize) struct Memo {
     buckets: Vec<Bucket>,
     pub(super) used: usize,
     long: Long,
@@ -79,7 +79,7 @@ fn hash(key: u128) -> usize {
 
 impl Memo {
     /// Appends the tokens of the pieces of `text` that end at `ends`; `encode` gives those of a piece not remembered.
-    pub(super) fn look_up(
+    pub(in crate::tokenize) fn look_up(
         &mut self,
         text: &[u8],
         ends: &[u32],

@@ -19,7 +19,7 @@ const NO_MERGE: Merge = Merge { rank: NONE, id: 0 };
 
 /// The merges of a vocabulary.
 #[derive(Debug)]
-pub(super) struct Merges {
+pub(in crate::tokenize) struct Merges {
     /// The token of each byte.
     bytes: [u32; 256],
     /// The merges of two bytes, which are half of all look-ups.
@@ -33,7 +33,7 @@ const EMPTY: (u64, Merge) = (u64::MAX, NO_MERGE);
 
 /// Buffers of [`Merges::encode`]: what [`Merges::encode_long`] knows of a long piece.
 #[derive(Debug, Default)]
-pub(super) struct Work {
+pub(in crate::tokenize) struct Work {
     symbols: Vec<Symbol>,
     /// Ranks that have places, the best first.
     ranks: BinaryHeap<Reverse<u32>>,
@@ -72,7 +72,7 @@ impl Work {
 impl Merges {
     /// Takes the token of each byte, and left, right and merged token of each merge by rank. The crate keeps the last of
     /// several merges of one pair, and so does this.
-    pub(super) fn new(bytes: &[u32; 256], merges: &[(u32, u32, u32)]) -> Merges {
+    pub(in crate::tokenize) fn new(bytes: &[u32; 256], merges: &[(u32, u32, u32)]) -> Merges {
         let size = (merges.len() * 2).next_power_of_two().max(2);
         let mut all =
             Merges { bytes: *bytes, pairs: vec![NO_MERGE; 1 << 16], table: vec![EMPTY; size], count: merges.len() };
@@ -115,17 +115,43 @@ impl Merges {
         if piece.len() <= SCAN { self.encode_short(piece, out) } else { self.encode_long(piece, work, out) }
     }
 
+    /// Appends the tokens that `symbols`, tokens of single characters, become.
+    pub(in crate::tokenize) fn merge(&self, symbols: &[u32], work: &mut Work, out: &mut Vec<u32>) {
+        let first = |at: usize| self.get(symbols[at], symbols[at + 1]);
+        if symbols.len() <= SCAN {
+            self.merge_short(symbols.len(), |at| symbols[at], first, out);
+        } else {
+            self.merge_long(symbols.len(), |at| symbols[at], first, work, out);
+        }
+    }
+
     fn encode_short(&self, piece: &[u8], out: &mut Vec<u32>) {
+        self.merge_short(piece.len(), |at| self.bytes[usize::from(piece[at])], |at| self.pair(piece, at), out);
+    }
+
+    /// The merge of the bytes at `at` and behind it.
+    fn pair(&self, piece: &[u8], at: usize) -> Merge {
+        self.pairs[usize::from(piece[at]) << 8 | usize::from(piece[at + 1])]
+    }
+
+    /// `token` gives the token of each of the `count` symbols, `first` the merge of each with the next.
+    #[inline]
+    fn merge_short(
+        &self,
+        mut count: usize,
+        token: impl Fn(usize) -> u32,
+        first: impl Fn(usize) -> Merge,
+        out: &mut Vec<u32>,
+    ) {
         let mut tokens = [0; SCAN];
         let mut ranks = [NONE; SCAN];
         let mut merged = [0; SCAN];
-        let mut count = piece.len();
-        for (token, byte) in tokens.iter_mut().zip(piece) {
-            *token = self.bytes[usize::from(*byte)];
+        for (at, place) in tokens.iter_mut().enumerate().take(count) {
+            *place = token(at);
         }
-        for (at, pair) in piece.windows(2).enumerate() {
-            let merge = self.pairs[usize::from(pair[0]) << 8 | usize::from(pair[1])];
-            (ranks[at], merged[at]) = (merge.rank, merge.id);
+        for at in 1..count {
+            let merge = first(at - 1);
+            (ranks[at - 1], merged[at - 1]) = (merge.rank, merge.id);
         }
         while count > 1 {
             let best = ranks[..count - 1].iter().fold(NONE, |best, rank| best.min(*rank));
@@ -150,18 +176,30 @@ impl Merges {
         out.extend_from_slice(&tokens[..count]);
     }
 
+    fn encode_long(&self, piece: &[u8], work: &mut Work, out: &mut Vec<u32>) {
+        let token = |at: usize| self.bytes[usize::from(piece[at])];
+        self.merge_long(piece.len(), token, |at| self.pair(piece, at), work, out);
+    }
+
     /// A linked list of tokens, and a list of places for each rank. Long pieces are nearly always runs of something, with few
     /// ranks and many places of each, so that the heap is small.
-    fn encode_long(&self, piece: &[u8], work: &mut Work, out: &mut Vec<u32>) {
+    fn merge_long(
+        &self,
+        count: usize,
+        token: impl Fn(usize) -> u32,
+        first: impl Fn(usize) -> Merge,
+        work: &mut Work,
+        out: &mut Vec<u32>,
+    ) {
         work.list_of.resize(self.count, 0);
         work.symbols.clear();
-        work.symbols.extend(piece.iter().enumerate().map(|(at, byte)| Symbol {
-            token: self.bytes[usize::from(*byte)],
+        work.symbols.extend((0..count).map(|at| Symbol {
+            token: token(at),
             before: (at as u32).wrapping_sub(1),
             behind: at as u32 + 1,
         }));
-        for (at, pair) in piece.windows(2).enumerate() {
-            work.note(self.pairs[usize::from(pair[0]) << 8 | usize::from(pair[1])].rank, at as u32);
+        for at in 1..count {
+            work.note(first(at - 1).rank, at as u32 - 1);
         }
         while let Some(Reverse(rank)) = work.ranks.pop() {
             let list = work.list_of[rank as usize] as usize - 1;

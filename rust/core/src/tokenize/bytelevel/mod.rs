@@ -19,8 +19,8 @@ use super::compose::compose;
 use super::fallback::{Added, Part};
 use super::split::{Classes, Pattern};
 use alphabet::Alphabet;
-use memo::Memo;
-use merge::{Merges, Work};
+pub(super) use memo::Memo;
+pub(super) use merge::{Merges, Work};
 
 /// A tokenizer of this kind, without its added tokens.
 #[derive(Debug)]
@@ -109,7 +109,7 @@ impl ByteLevel {
         let Scratch { composed, pieces } = scratch;
         let text = if self.nfc { compose(&self.classes, stretch, composed) } else { stretch };
         added.parts(text, |part| match part {
-            Part::Token(id) => out.push(id),
+            Part::Token(id, _) => out.push(id),
             Part::Stretch(text) => self.encode_composed(text, pieces, out),
         });
     }

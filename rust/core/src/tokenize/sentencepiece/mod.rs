@@ -1,0 +1,213 @@
+//! SentencePiece-style BPE with byte fallback: Llama-2, Mistral-7B v0.1, Zephyr, TinyLlama.
+//!
+//! Such a tokenizer has no regex: BPE runs over the whole text, spaces written as `▁`. But two characters become one token
+//! only by a merge of a token that ends in the first with one that begins with the second. Where no merge does that, the
+//! border between them is never crossed, whatever stands around it, and cutting there changes nothing ([`cuts`]). The units
+//! between such borders are short and come again, so a memo keeps their tokens; new ones are encoded by BPE itself.
+
+mod cuts;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use super::bytelevel::{Memo, Merges, Work};
+use cuts::Cuts;
+
+/// What SentencePiece writes for a space.
+const SPACE: char = '▁';
+
+/// When a stretch of text between added tokens gets a space before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Prefix {
+    /// A normalizer prepends one to every stretch.
+    Always,
+    /// `Metaspace` prepends one to every stretch that does not begin with one.
+    Missing,
+    /// As [`Prefix::Missing`], but to the first stretch of a text only, where nothing stands before it.
+    First,
+    /// Never.
+    Never,
+}
+
+/// A tokenizer of this kind, without its added tokens.
+#[derive(Debug)]
+pub(super) struct SentencePiece {
+    prefix: Prefix,
+    cuts: Cuts,
+    /// Tokens of single characters.
+    characters: HashMap<char, u32>,
+    /// Tokens of the bytes of other characters.
+    bytes: [u32; 256],
+    merges: Merges,
+}
+
+/// What one thread needs to encode; it grows up to a bound.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    memo: Memo,
+    text: String,
+    ends: Vec<u32>,
+    symbols: Vec<u32>,
+    work: Work,
+}
+
+impl SentencePiece {
+    /// Reads the definition of a backend, if it is of this kind in every respect.
+    pub(super) fn recognise(definition: &Value) -> Option<SentencePiece> {
+        let prefix = recognise_spaces(&definition["normalizer"], &definition["pre_tokenizer"])?;
+        // A post-processor that trims offsets or adds tokens changes no ids here, but offsets are compared, too.
+        if definition["post_processor"]["type"] == "ByteLevel" {
+            return None;
+        }
+        let model = &definition["model"];
+        let none = |value: &Value| value.is_null() || value == "";
+        if model["type"] != "BPE"
+            || model["byte_fallback"] != true
+            || model["ignore_merges"] == true
+            || !model["dropout"].is_null()
+            || !none(&model["continuing_subword_prefix"])
+            || !none(&model["end_of_word_suffix"])
+        {
+            return None;
+        }
+        let vocab = model["vocab"].as_object()?;
+        let id = |token: &str| u32::try_from(vocab.get(token)?.as_u64()?).ok();
+        let mut ids: Vec<Option<u32>> = vocab.keys().map(|token| id(token)).collect();
+        ids.sort_unstable();
+        if ids.contains(&None) || ids.windows(2).any(|two| two[0] == two[1]) {
+            return None;
+        }
+        // With all bytes there is never an unknown token.
+        let bytes: Vec<u32> = (0..256).map(|byte| id(&format!("<0x{byte:02X}>"))).collect::<Option<_>>()?;
+        let bytes: [u32; 256] = bytes.try_into().ok()?;
+        let mut characters = HashMap::new();
+        for token in vocab.keys() {
+            let mut chars = token.chars();
+            if let (Some(only), None) = (chars.next(), chars.next()) {
+                characters.insert(only, id(token)?);
+            }
+        }
+        let (mut merges, mut cuts) = (Vec::new(), Cuts::none());
+        for merge in model["merges"].as_array()? {
+            let (left, right) = match merge {
+                Value::String(text) => text.split_once(' ')?,
+                pair => (pair[0].as_str()?, pair[1].as_str()?),
+            };
+            let ids = (id(left)?, id(right)?, id(&format!("{left}{right}"))?);
+            // A byte's token stands for part of a character, so its text says nothing of borders.
+            if bytes.contains(&ids.0) || bytes.contains(&ids.1) {
+                return None;
+            }
+            cuts.join(left.chars().next_back()?, right.chars().next()?);
+            merges.push(ids);
+        }
+        Some(SentencePiece { prefix, cuts, characters, bytes, merges: Merges::new(&[0; 256], &merges) })
+    }
+
+    /// Appends the tokens of a stretch of text between added tokens. `first` says whether nothing stands before it.
+    ///
+    /// `marks` are places within the stretch, ascending; for each the number of tokens before it is appended to `at`. False,
+    /// with nothing of use in `out`, if a mark is no border of units.
+    pub(super) fn encode(
+        &self,
+        stretch: &str,
+        first: bool,
+        marks: &[usize],
+        scratch: &mut Scratch,
+        out: &mut Vec<u32>,
+        at: &mut Vec<u32>,
+    ) -> bool {
+        let Scratch { memo, text, ends, symbols, work } = scratch;
+        let has_one = stretch.starts_with([' ', SPACE]);
+        let prefixed = match self.prefix {
+            Prefix::Always => true,
+            Prefix::Missing => !has_one,
+            Prefix::First => first && !has_one,
+            Prefix::Never => false,
+        };
+        let spaced = if prefixed {
+            text.clear();
+            text.push(' ');
+            text.push_str(stretch);
+            text.as_str()
+        } else {
+            stretch
+        };
+        ends.clear();
+        self.cuts.split(spaced, ends);
+        let (mut from, mut unit) = (0, 0);
+        let mut look_up = |ends: &mut [u32], from: usize, out: &mut Vec<u32>| {
+            ends.iter_mut().for_each(|end| *end -= from as u32);
+            memo.look_up(&spaced.as_bytes()[from..], ends, out, |piece, out| self.encode_unit(piece, symbols, work, out));
+        };
+        for mark in marks {
+            let place = mark + usize::from(prefixed);
+            let next = unit + ends[unit..].partition_point(|end| (*end as usize) < place);
+            if ends.get(next).is_none_or(|end| *end as usize != place) {
+                return false;
+            }
+            look_up(&mut ends[unit..=next], from, out);
+            at.push(out.len() as u32);
+            (from, unit) = (place, next + 1);
+        }
+        look_up(&mut ends[unit..], from, out);
+        true
+    }
+
+    /// BPE over the characters of a unit.
+    fn encode_unit(&self, unit: &[u8], symbols: &mut Vec<u32>, work: &mut Work, out: &mut Vec<u32>) {
+        symbols.clear();
+        // Units are cut between characters, so they are UTF-8.
+        let unit = std::str::from_utf8(unit).unwrap_or_default();
+        for character in unit.chars() {
+            let written = if character == ' ' { SPACE } else { character };
+            match self.characters.get(&written) {
+                Some(id) => symbols.push(*id),
+                None => {
+                    let mut buffer = [0; 4];
+                    let bytes = written.encode_utf8(&mut buffer).bytes();
+                    symbols.extend(bytes.map(|byte| self.bytes[usize::from(byte)]));
+                }
+            }
+        }
+        self.merges.merge(symbols, work, out);
+    }
+
+    /// Whether a stretch may get a space before it, so that its first token is not its own.
+    pub(super) fn has_prefix(&self) -> bool {
+        self.prefix != Prefix::Never
+    }
+}
+
+/// How spaces are written, if it is one of the two ways of these tokenizers.
+fn recognise_spaces(normalizer: &Value, pre_tokenizer: &Value) -> Option<Prefix> {
+    if normalizer.is_null() {
+        let replaces = pre_tokenizer["type"] == "Metaspace"
+            && pre_tokenizer["replacement"] == SPACE.to_string()
+            && pre_tokenizer["split"] == false;
+        return match pre_tokenizer["prepend_scheme"].as_str()? {
+            "always" if replaces => Some(Prefix::Missing),
+            "first" if replaces => Some(Prefix::First),
+            "never" if replaces => Some(Prefix::Never),
+            _ => None,
+        };
+    }
+    if !pre_tokenizer.is_null() {
+        return None;
+    }
+    let replaces = |step: &Value| {
+        step["type"] == "Replace" && step["pattern"]["String"] == " " && step["content"] == SPACE.to_string()
+    };
+    match (normalizer["type"].as_str()?, normalizer["normalizers"].as_array().map(Vec::as_slice)) {
+        ("Sequence", Some([prepend, replace])) => {
+            (prepend["type"] == "Prepend" && prepend["prepend"] == SPACE.to_string() && replaces(replace))
+                .then_some(Prefix::Always)
+        }
+        ("Sequence", Some([replace])) if replaces(replace) => Some(Prefix::Never),
+        ("Replace", _) if replaces(normalizer) => Some(Prefix::Never),
+        _ => None,
+    }
+}

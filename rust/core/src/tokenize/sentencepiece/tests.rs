@@ -1,0 +1,120 @@
+//! Held against the crate on a small vocabulary that crosses most borders, and on random texts.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::tokenize::{Encoded, Scratch, Tokenizer};
+
+/// A vocabulary with spaces within and before tokens, merges of several ranks for one text, and characters that it lacks.
+fn definition(normalizer: &Value, pre_tokenizer: &Value) -> String {
+    let merges = [
+        "▁ ▁", "▁▁ ▁▁", "a b", "b a", "▁ a", "ab a", "ba b", "▁a b", "c ▁", "é a", "1 2", "a a", "aa aa", "aaaa aaaa", ". .",
+    ];
+    let mut tokens: Vec<String> = ["<unk>", "<s>", "</s>"].map(String::from).to_vec();
+    tokens.extend((0..256).map(|byte| format!("<0x{byte:02X}>")));
+    tokens.extend("▁abcé12.\n".chars().map(String::from));
+    tokens.extend(merges.iter().map(|merge| merge.replace(' ', "")));
+    let vocab: serde_json::Map<String, Value> = tokens.iter().zip(0..).map(|(token, id)| (token.clone(), json!(id))).collect();
+    let added: Vec<Value> = (0..3)
+        .map(|id| {
+            json!({"id": id, "content": tokens[id], "special": true, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false})
+        })
+        .collect();
+    json!({"version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": normalizer,
+        "pre_tokenizer": pre_tokenizer, "post_processor": null, "decoder": null,
+        "model": {"type": "BPE", "dropout": null, "unk_token": "<unk>", "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": true, "byte_fallback": true, "ignore_merges": false, "vocab": vocab,
+            "merges": merges}})
+    .to_string()
+}
+
+/// The forms in which these tokenizers write their spaces.
+fn forms() -> Vec<Tokenizer> {
+    let legacy = json!({"type": "Sequence", "normalizers": [
+        {"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]});
+    let bare = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
+    let metaspace = |scheme: &str| json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": false});
+    let none = Value::Null;
+    let mut all = vec![definition(&legacy, &none), definition(&bare, &none)];
+    all.extend(["always", "first", "never"].map(|scheme| definition(&none, &metaspace(scheme))));
+    all.iter().map(|json| Tokenizer::from_json(json).unwrap()).collect()
+}
+
+fn check(tokenizer: &Tokenizer, text: &str, scratch: &mut Scratch) {
+    let (mut expected, mut ids) = (Encoded::default(), Vec::new());
+    tokenizer.encode(text, &mut expected).unwrap();
+    tokenizer.encode_ids(text, scratch, &mut ids).unwrap();
+    assert_eq!(ids, expected.ids, "{text:?}");
+}
+
+#[test]
+fn all_forms_are_recognised() {
+    for tokenizer in forms() {
+        assert_eq!(tokenizer.engine_name(), "exact-fast");
+    }
+    let split = json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true});
+    let other = Tokenizer::from_json(&definition(&Value::Null, &split)).unwrap();
+    assert_eq!(other.engine_name(), "tokenizers");
+    let lower = json!({"type": "Lowercase"});
+    assert_eq!(Tokenizer::from_json(&definition(&lower, &Value::Null)).unwrap().engine_name(), "tokenizers");
+}
+
+#[test]
+fn marks_are_numbers_of_tokens_or_unknown() {
+    let tokenizer = &forms()[0];
+    let text = "ab\n</s>c<s></s>\nba";
+    let marks: Vec<usize> = ["", "ab", "ab\n", "ab\n</s>", "ab\n</s>c", "ab\n</s>c<s></s>", "ab\n</s>c<s></s>\n", text].map(str::len).to_vec();
+    let (mut ids, mut at) = (Vec::new(), Vec::new());
+    assert!(tokenizer.encode_marked(text, &marks, &mut Scratch::default(), &mut ids, &mut at).unwrap());
+    // ▁a b \n </s> ▁ c <s> </s> ▁ \n ba
+    assert_eq!(at, [0, 2, 3, 4, 6, 8, 10, 11]);
+    assert_eq!(ids.len(), 11);
+    for inside in [1, 5] {
+        let (mut ids, mut at) = (Vec::new(), Vec::new());
+        assert!(!tokenizer.encode_marked(text, &[inside], &mut Scratch::default(), &mut ids, &mut at).unwrap());
+    }
+}
+
+#[test]
+fn long_texts_are_not_quadratic() {
+    let mut scratch = Scratch::default();
+    for tokenizer in forms() {
+        for text in ["a".repeat(300_000), " ".repeat(300_000), "ab".repeat(100_000), "aé".repeat(50_000)] {
+            let mut ids = Vec::new();
+            tokenizer.encode_ids(&text, &mut scratch, &mut ids).unwrap();
+            assert!(!ids.is_empty());
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn random_texts_have_the_crates_ids(texts in proptest::collection::vec("[ab ▁cé12.\n😀\u{0}ß]{0,40}|(a|aa| |ab){0,80}|.{0,30}", 1..6)) {
+        thread_local! {
+            static FORMS: Vec<Tokenizer> = forms();
+        }
+        FORMS.with(|forms| {
+            for tokenizer in forms {
+                let mut scratch = Scratch::default();
+                for text in &texts {
+                    check(tokenizer, text, &mut scratch);
+                }
+                check(tokenizer, &texts.join("</s>"), &mut scratch);
+            }
+        });
+    }
+
+    #[test]
+    fn marks_are_where_the_crate_has_borders(left in "[ab ▁cé12.\n]{0,12}", right in "[ab ▁cé12.\n]{0,12}") {
+        let tokenizer = &forms()[0];
+        let text = format!("{left}{right}");
+        let (mut ids, mut at, mut expected) = (Vec::new(), Vec::new(), Encoded::default());
+        if tokenizer.encode_marked(&text, &[left.len()], &mut Scratch::default(), &mut ids, &mut at).unwrap() {
+            tokenizer.encode(&text, &mut expected).unwrap();
+            prop_assert_eq!(&ids, &expected.ids);
+            let before = expected.offsets.iter().filter(|(_, end)| *end as usize <= left.len()).count();
+            prop_assert_eq!(at, [if left.is_empty() { 0 } else { before as u32 }]);
+        }
+    }
+}
