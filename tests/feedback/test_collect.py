@@ -211,11 +211,22 @@ def test_missing_key_is_told_by_its_name(model_options, run, monkeypatch):
         run(model_options(key_env="TEST_MODEL_KEY"))
 
 
-def test_default_http_client_works_without_aiohttp(server, model_options, run, monkeypatch):
-    monkeypatch.setattr("zephyr_data.feedback.endpoint._http_client", lambda _: None)
-    server.fail_first("cut", "drop", "503")
-    (record,) = run(model_options())
-    assert len(record["attempts"]) == 4
+@pytest.mark.parametrize("aiohttp", [True, False])
+def test_faults_on_the_clients_own_way(server, model_options, run, monkeypatch, aiohttp):
+    """Which https and proxies take; also where aiohttp is not installed."""
+    monkeypatch.setattr("zephyr_data.feedback.client.proxied", lambda _: True)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    if not aiohttp:
+        monkeypatch.setattr("zephyr_data.feedback.client.fast_transport", lambda *_: None)
+    server.hang = 1.0
+    server.fail_first("cut", "drop", "503", "429", "html", "hang")
+    (record,) = run(model_options(timeout_s=0.3, max_attempts=9))
+    errors = [attempt["error"] for attempt in record["attempts"]]
+    assert len(errors) == 7
+    assert all(error.startswith("connection failed: ") for error in errors[:2])
+    assert errors[2:4] == ["status 503: told to 503", "status 429: told to 429"]
+    assert errors[5:] == ["no answer within 0.3 s", None]
 
 
 def test_failed_request_raises_inside_the_job(server, model_options, tmp_path):

@@ -36,6 +36,7 @@ FSYNC_SECONDS = 1.0
 PREFIX = b'{"key":"'
 STATUS = b'","status":"'
 COST = b'","cost":'
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 Record = dict[str, Any]
 
@@ -231,7 +232,7 @@ class Store:
             self._open_segment()
         assert self._file is not None
         head = {"key": record["key"], "status": record["status"], "cost": record["cost"]}
-        text = json.dumps({**head, **record}, ensure_ascii=False, separators=(",", ":"))
+        text = _encode({**head, **record})
         line = text.encode("utf-8", "surrogatepass" if text.isascii() else "replace") + b"\n"
         try:
             written = os.write(self._file, line)
