@@ -146,5 +146,5 @@ def test_both_ways_return_the_same_refusals(recorder, monkeypatch, status):
     monkeypatch.setattr(module, "proxied", lambda _: True)
     _, (whole,) = post(f"{recorder.url}/v1")
     assert short.status == whole.status == status
-    assert short.text == whole.text
+    assert short.content == whole.content
     assert short.headers.get("retry-after") == whole.headers.get("retry-after") == "3"

@@ -9,7 +9,7 @@ import pytest
 
 from zephyr_data.errors import ConfigError, EndpointError
 from zephyr_data.feedback.collect import Asker, Budget, Request, RequestFailed, collect
-from zephyr_data.feedback.endpoint import Endpoint
+from zephyr_data.feedback.endpoint import Endpoint, read_response
 from zephyr_data.feedback.options import Answerer
 from zephyr_data.feedback.progress import Progress
 from zephyr_data.feedback.store import Store, request_key
@@ -152,6 +152,61 @@ def test_max_cost_is_never_exceeded_and_the_run_goes_on_later(server, model_opti
     assert 15 * first > 400 - 80 - 15
     assert all(run(options, count=50, budget=Budget(max_cost=10_000)))
     assert len(server.requests) == 50
+
+
+def test_empty_answers_are_not_asked_for_again_beyond_the_budget(server, model_options, run):
+    # an attempt costs 15 and reserves at most 80; three attempts at an answer would be 45
+    server.fault = lambda _: "empty"
+    options = model_options(price={"input": 1e6, "output": 1e6}, concurrency=4)
+    with pytest.raises(EndpointError, match="the budget is spent"):
+        run(options, count=50, budget=Budget(max_cost=330))
+    assert 15 * len(server.requests) <= 330
+    assert len(server.requests) > 10
+
+
+def test_paid_attempt_is_in_the_store_when_the_run_stops(server, model_options, run, tmp_path):
+    # the first request is paid for and empty; while it waits for its next attempt another one stops the run
+    server.fault = lambda count: {1: "empty", 2: "401"}.get(count)
+    server.answer = lambda _: time.sleep(0.1) or "late"
+    options = model_options(price={"input": 1e6, "output": 1e6}, concurrency=2, backoff_s=0.5)
+    with pytest.raises(EndpointError, match="refuses all requests"):
+        run({**options, "max_backoff_s": 0.5}, count=2)
+    with Store.write(tmp_path / "store") as store:
+        assert store.cost == 15
+
+
+def test_nonsense_in_retry_after_is_ignored():
+    from zephyr_data.feedback.pace import retry_after
+
+    assert retry_after({"retry-after-ms": "nan"}) is None
+    assert retry_after({"retry-after-ms": "inf"}) is None
+    assert retry_after({"retry-after": "soon"}) is None
+    assert retry_after({"retry-after": "1e9"}) is None
+    assert retry_after({"retry-after": "99999"}) == 300.0
+    assert retry_after({"retry-after-ms": "250"}) == 0.25
+    assert retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0.0
+
+
+def test_key_is_masked_before_a_message_is_cut(server, model_options, run, tmp_path, monkeypatch):
+    key = "sk-" + "s3cret" * 40
+    monkeypatch.setenv("TEST_MODEL_KEY", key)
+    server.fault = lambda _: "echo-key"
+    run(model_options(key_env="TEST_MODEL_KEY"))
+    written = b"".join(p.read_bytes() for p in (tmp_path / "store").rglob("*") if p.is_file())
+    assert b"***" in written
+    assert b"s3cret" not in written
+
+
+def test_half_a_surrogate_pair_in_an_answer_is_replaced(server, model_options, run):
+    server.answer = lambda _: "half a pair: \ud83d."
+    (record,) = run(model_options())
+    assert record["answer"] == "half a pair: ?."
+
+
+@pytest.mark.parametrize("usage", [{"prompt_tokens": -5, "completion_tokens": 5}, {"x": 1}, [1]])
+def test_impossible_usage_is_estimated(usage):
+    body = {"choices": [{"message": {"content": "x"}}], "usage": usage}
+    assert read_response(json.dumps(body).encode()).usage is None
 
 
 def test_max_cost_needs_prices(model_options, run):

@@ -150,7 +150,7 @@ def test_status_and_headers_come_back():
         return await wire.post(b"{}")
 
     reply = talk(script, once)
-    assert (reply.status, reply.text) == (429, "no")
+    assert (reply.status, reply.content) == (429, b"no")
     assert reply.headers == {"retry-after": "7", "x-a": "1, 2", "content-length": "2"}
 
 

@@ -72,6 +72,7 @@ class Asker:
         self._budget = budget
         self._seed = seed
         self._reserved = 0.0
+        self._unbooked: dict[str, float] = {}
         self._freed = asyncio.Condition()
         self._asked: dict[str, asyncio.Future[Record]] = {}
         self.stop_error: EndpointError | None = None
@@ -120,7 +121,7 @@ class Asker:
         finally:
             # only now: between the two the cost would be in neither sum
             self.progress.in_flight -= 1
-            await self._release(reserved)
+            await self._release(request.key, reserved)
 
     async def _attempts(
         self, request: Request, tokens: int
@@ -130,8 +131,11 @@ class Asker:
         body = {**endpoint.body, **request.extra}
         usages: list[dict[str, int]] = []
         attempts: list[dict[str, Any]] = []
+        outcome = Outcome("retry")
         while True:
             await endpoint.pace.wait(tokens)
+            if self.stop_error and usages:
+                return outcome, usages, attempts  # it was paid for: into the store with it
             self._check_stopping()
             began = time.perf_counter()
             outcome = await endpoint.ask(request.prompt_id, request.messages, body)
@@ -146,6 +150,8 @@ class Asker:
             attempts.append({"error": outcome.error, "seconds": round(seconds, 4)})
             again = outcome.kind == "retry" or (outcome.empty and len(usages) < EMPTY_ATTEMPTS)
             if not again or len(attempts) >= options.max_attempts or self.stop_error:
+                return outcome, usages, attempts
+            if outcome.empty and not self._fits(endpoint, request, usages):
                 return outcome, usages, attempts
             wait = outcome.retry_after
             if wait is None:
@@ -231,7 +237,7 @@ class Asker:
         if limit is None:
             return
         async with self._freed:
-            while self.store.cost + self._reserved + cost > limit:
+            while self._booked() + cost > limit:
                 if self._reserved <= 0:
                     self.stop(
                         f"the budget is spent: {self.store.cost:.4f} of {limit:g}, the next request"
@@ -242,10 +248,25 @@ class Asker:
                 await self._freed.wait()
             self._reserved += cost
 
-    async def _release(self, cost: float) -> None:
+    def _fits(self, endpoint: Endpoint, request: Request, usages: list[dict[str, int]]) -> bool:
+        """Whether another attempt at an empty answer, which was paid for, fits the budget too."""
+        limit = self._budget.max_cost
+        if limit is None:
+            return True
+        spent = sum(self._price(endpoint, *_both(usage)) for usage in usages)
+        # what this request reserved covers the next attempt; what it spent is in no sum yet
+        self._unbooked[request.key] = spent
+        return self._booked() <= limit
+
+    def _booked(self) -> float:
+        """What was spent, in or not yet in the store, and what may be by requests in flight."""
+        return self.store.cost + self._reserved + sum(self._unbooked.values())
+
+    async def _release(self, key: str, cost: float) -> None:
         if self._budget.max_cost is not None:
             async with self._freed:
                 self._reserved -= cost
+                self._unbooked.pop(key, None)
                 self._freed.notify_all()
 
     @staticmethod
@@ -254,6 +275,10 @@ class Asker:
         if price is None:
             return 0.0
         return (prompt_tokens * price.input + completion_tokens * price.output) / 1e6
+
+
+def _both(usage: dict[str, int]) -> tuple[int, int]:
+    return usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0)
 
 
 def _estimated_usage(request: Request, outcome: Outcome) -> dict[str, int]:

@@ -168,11 +168,7 @@ class Endpoint:
             if answer is None:
                 return Outcome("failed", f"the answer file of `{self.name}` lacks id: {prompt_id}")
             return Outcome("ok", answer=answer, finish_reason="stop", usage={})
-        outcome = await self._request({"model": self.options.model, "messages": messages, **body})
-        if outcome.error and self.secret:
-            # some services repeat the key they refuse
-            outcome.error = outcome.error.replace(self.secret, "***")
-        return outcome
+        return await self._request({"model": self.options.model, "messages": messages, **body})
 
     def _call(self, messages: list[Message]) -> Outcome:
         assert self._function is not None
@@ -192,9 +188,14 @@ class Endpoint:
             return Outcome("retry", f"no answer within {self.options.timeout_s:g} s")
         except OSError as error:
             return Outcome("retry", f"connection failed: {type(error).__name__}: {error}"[:300])
+        content = reply.content
+        if self.secret:
+            # some services repeat the key they refuse; before anything is cut to length
+            content = content.replace(self.secret.encode(), b"***")
         if reply.status != 200:
-            return _status_outcome(reply.status, reply.text, reply.headers)
-        return read_response(reply.content)
+            text = content.decode("utf-8", "replace")
+            return _status_outcome(reply.status, text, reply.headers)
+        return read_response(content)
 
 
 def _answer_of(row: dict[str, Any], path: Path, number: int) -> str:
@@ -247,7 +248,8 @@ def read_response(raw: bytes) -> Outcome:
         rest["logprobs"] = choice["logprobs"]
     outcome = Outcome(
         "ok",
-        answer=content or "",
+        # half of a surrogate pair can be neither hashed nor sent on
+        answer=(content or "").encode("utf-8", "replace").decode("utf-8"),
         finish_reason=choice.get("finish_reason"),
         usage=_usage(body.get("usage")),
         response=rest,
@@ -263,6 +265,7 @@ def _usage(usage: Any) -> dict[str, int] | None:  # noqa: ANN401
     if not isinstance(usage, dict):
         return None
     names = ("prompt_tokens", "completion_tokens")
-    if not all(isinstance(usage.get(name), int) for name in names):
+    counts = {name: usage.get(name) for name in names}
+    if not all(type(count) is int and count >= 0 for count in counts.values()):
         return None
-    return {name: usage[name] for name in names}
+    return cast("dict[str, int]", counts)

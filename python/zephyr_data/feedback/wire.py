@@ -32,11 +32,6 @@ class Reply:
     headers: Mapping[str, str]
     content: bytes
 
-    @property
-    def text(self) -> str:
-        """The content for people."""
-        return self.content.decode("utf-8", "replace")
-
 
 class Wire:
     """Kept connections to one address."""
