@@ -155,31 +155,36 @@ def test_status_and_headers_come_back():
 
 
 def test_late_answer_is_nobodys():
-    """Else the late answer to the first question would become the answer to the second."""
+    """Else the late answer to one question would become the answer to the next."""
 
     class Slow(Scripted):
         async def serve(self, reader, writer):
-            self.connections += 1
-            mine = b"%d" % self.connections
             try:
                 while True:
-                    await reader.readuntil(b"\r\n\r\n{}")
-                    await asyncio.sleep(0.1 if mine == b"1" else 0)
-                    writer.write(OK + b"Content-Length: 1\r\n\r\n" + mine)
+                    await reader.readuntil(b"content-length: 4\r\n\r\n")
+                    late = await reader.readexactly(4) == b"slow"
+                    await asyncio.sleep(0.3 if late else 0)
+                    writer.write(OK + b"Content-Length: 1\r\n\r\n" + (b"L" if late else b"N"))
             except (OSError, asyncio.IncompleteReadError):
                 pass
             finally:
                 writer.close()
 
     async def work(wire):
+        answers = [(await wire.post(b"fast")).content]
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.03):
-                await wire.post(b"{}")
-        first = (await wire.post(b"{}")).content
-        await asyncio.sleep(0.1)
-        return first, (await wire.post(b"{}")).content
+            async with asyncio.timeout(0.1):
+                await wire.post(b"slow")
+        answers.append((await wire.post(b"fast")).content)
+        await asyncio.sleep(0.3)
+        return [*answers, (await wire.post(b"fast")).content]
 
-    assert talk(Slow(b""), work) == (b"2", b"2")
+    assert talk(Slow(b""), work) == [b"N"] * 3
+
+
+async def until_closed(wire):
+    while wire._idle[0].reusable:
+        await asyncio.sleep(0.01)
 
 
 def test_connection_that_the_server_closed_meanwhile_is_replaced():
@@ -187,7 +192,7 @@ def test_connection_that_the_server_closed_meanwhile_is_replaced():
 
     async def twice(wire):
         await wire.post(b"{}")
-        await asyncio.sleep(0.05)
+        await until_closed(wire)
         return await wire.post(b"{}")
 
     assert talk(script, twice).content == b"hello"
@@ -202,14 +207,15 @@ def test_bytes_that_nobody_asked_for_end_the_connection():
             writer.write(OK + b"Content-Length: 1\r\n\r\na")
             await asyncio.sleep(0.02)
             writer.write(OK + b"Content-Length: 1\r\n\r\nb")
-            await asyncio.sleep(0.2)
+            await reader.read()
             writer.close()
 
     script = Talkative(b"")
 
     async def twice(wire):
         one = await wire.post(b"{}")
-        await asyncio.sleep(0.06)
+        if wire._idle:
+            await until_closed(wire)
         return one.content, (await wire.post(b"{}")).content
 
     assert talk(script, twice) == (b"a", b"a")
