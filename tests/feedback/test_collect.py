@@ -63,9 +63,21 @@ def test_all_faults_at_once_lose_and_double_nothing(server, model_options, run):
 
 
 def test_retry_after_is_waited_for_by_the_whole_endpoint(server, model_options, run):
-    server.fail_first("429")
-    run(model_options(concurrency=1), count=2)
-    assert server.arrived[1] - server.arrived[0] >= 0.2
+    # question 0 is refused at once; question 1 is answered a little later, and question 2, which
+    # takes its place, must not leave before the time that question 0 was told
+    refused = []
+
+    def fault(_):
+        if server.requests[-1]["messages"][-1]["content"] == "question 0" and not refused:
+            refused.append(1)
+            return "429"
+        return None
+
+    server.fault = fault
+    server.answer = lambda r: time.sleep(0.1 * r["messages"][-1]["content"].endswith("1")) or "x"
+    run(model_options(concurrency=2), count=3)
+    assert len(server.requests) == 4
+    assert server.arrived[2] - server.arrived[0] >= 0.2
 
 
 def test_hanging_request_times_out_and_is_retried(server, model_options, run):
@@ -155,22 +167,27 @@ def test_max_cost_is_never_exceeded_and_the_run_goes_on_later(server, model_opti
 
 
 def test_empty_answers_are_not_asked_for_again_beyond_the_budget(server, model_options, run):
-    # an attempt costs 15 and reserves at most 80; three attempts at an answer would be 45
+    # an attempt costs 15 and reserves 16; three attempts at an answer would be 45, four of them 180
     server.fault = lambda _: "empty"
-    options = model_options(price={"input": 1e6, "output": 1e6}, concurrency=4)
+    price = {"input": 1e6, "output": 1e6}
+    options = model_options(price=price, concurrency=4, sampling={"max_tokens": 5})
     with pytest.raises(EndpointError, match="the budget is spent"):
-        run(options, count=50, budget=Budget(max_cost=330))
-    assert 15 * len(server.requests) <= 330
-    assert len(server.requests) > 10
+        run(options, count=50, budget=Budget(max_cost=100))
+    assert 4 <= len(server.requests) <= 6
 
 
 def test_paid_attempt_is_in_the_store_when_the_run_stops(server, model_options, run, tmp_path):
-    # the first request is paid for and empty; while it waits for its next attempt another one stops the run
-    server.fault = lambda count: {1: "empty", 2: "401"}.get(count)
-    server.answer = lambda _: time.sleep(0.1) or "late"
-    options = model_options(price={"input": 1e6, "output": 1e6}, concurrency=2, backoff_s=0.5)
+    # question 0 is paid for and empty; while it waits for its next attempt question 1 stops the run
+    def first(request):
+        return request["messages"][-1]["content"] == "question 0"
+
+    server.fault = lambda _: "empty" if first(server.requests[-1]) else "401"
+    server.answer = lambda request: time.sleep(0 if first(request) else 0.3) or "late"
+    pauses = {"backoff_s": 2.0, "max_backoff_s": 2.0}
+    options = model_options(price={"input": 1e6, "output": 1e6}, concurrency=2, **pauses)
     with pytest.raises(EndpointError, match="refuses all requests"):
-        run({**options, "max_backoff_s": 0.5}, count=2)
+        run(options, count=2)
+    assert len(server.requests) == 2
     with Store.write(tmp_path / "store") as store:
         assert store.cost == 15
 
