@@ -1,5 +1,6 @@
 """Judging: modes, repair, injection, resume; verdicts in the table."""
 
+import json
 import re
 from collections import Counter
 
@@ -45,12 +46,17 @@ def test_aspects_shows_all_texts_in_hashed_order_and_maps_grades_back(
     assert rows["score"].null_count() == 0
     # the server grades a text by its hash, so one text has one grade under every order and aspect
     assert (rows.group_by("completion").agg(pl.col("score").n_unique())["score"] == 1).all()
-    # and the orders differ between aspects of one prompt
-    orders = {
-        aspect: draws.rank(3, f"order {aspect}", "p0", "abcde")
-        for aspect in ("honesty", "helpfulness", "truthfulness", "instruction_following")
-    }
-    assert len(set(map(tuple, orders.values()))) > 1
+    # the texts stood in an order that is a hash of prompt and aspect, and not the same for all
+    orders = set()
+    for line in (store / "segments" / "000001.jsonl").read_text().splitlines():
+        task = json.loads(line)["task"]
+        if "aspect" in task:
+            shown = tuple(task["models"])
+            order = draws.rank(3, f"order {task['aspect']}", task["prompt_id"], shown)
+            assert list(shown) == order
+            if task["prompt_id"] == "p0":
+                orders.add(shown)
+    assert len(orders) > 1
 
 
 def test_aspects_can_be_chosen(store, feedback, judge_file):
