@@ -1,4 +1,4 @@
-"""Writes the table of word characters that near-duplicates are told by: what `\\w` matches in Python.
+r"""Writes the table of word characters that near-duplicates are told by: what `\w` matches in Python.
 
     python scripts/word_table.py > rust/core/src/dedup/near/word_table.rs
 
@@ -19,9 +19,10 @@ pub(super) const WORD_RANGES: [(u32, u32); {count}] = [
 """
 
 
-def word_ranges():
+def word_ranges() -> list[list[int]]:
     """The ranges of code points that are word characters."""
-    word, ranges = re.compile(r"\w"), []
+    word = re.compile(r"\w")
+    ranges: list[list[int]] = []
     for code in range(0x110000):
         if not word.match(chr(code)):
             continue
@@ -32,7 +33,7 @@ def word_ranges():
     return ranges
 
 
-def main():
+def main() -> None:
     """Prints the table."""
     ranges = word_ranges()
     print(HEAD.format(version=unicodedata.unidata_version, count=len(ranges)), end="")

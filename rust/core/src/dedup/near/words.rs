@@ -2,7 +2,8 @@
 //!
 //! That is letters, numbers and the underscore. Combining marks are not among them, so a mark that is no character of its
 //! own splits a word, in Python as here. Two characters need more than a table: `İ` becomes `i` and a combining dot, which
-//! ends the word; and a capital sigma becomes `ς` at the end of a word and `σ` elsewhere, by the whole text around it.
+//! ends the word; and a capital sigma becomes `ς` at the end of a word and `σ` elsewhere, by the whole text around it and
+//! the standard library's Unicode. The characters are those of Unicode 14; a later one is in no word.
 
 use super::word_table::WORD_RANGES;
 
