@@ -281,7 +281,7 @@ def test_train_and_test_share_no_near_duplicate_prompt(dedup):
     for row in kept:
         sides[row["messages"][0]["content"]].add(row["split"])
     pairs = pa.record_batch(_core.near_pairs(pa.array(prompts))).to_pylist()
-    assert len(pairs) > 500
+    assert len(pairs) > 200
     across = [
         found for found in pairs if kept[found["row"]]["split"] != kept[found["other"]]["split"]
     ]
@@ -360,9 +360,9 @@ def spilling(tmp_path_factory):
     """A file of rows, and the command that deduplicates them in little memory."""
     folder = tmp_path_factory.mktemp("spilling")
     source = folder / "rows.jsonl"
-    source.write_text("".join(json.dumps(row) + "\n" for row in many(30_000)), encoding="utf-8")
+    source.write_text("".join(json.dumps(row) + "\n" for row in many(15_000)), encoding="utf-8")
     return source, lambda out, **how: subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(source), str(out), "56000000"],
+        [sys.executable, "-c", PROGRAM, str(source), str(out), "54300000"],
         stdout=subprocess.PIPE,
         text=True,
         **how,
@@ -377,6 +377,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_bytes(spilling, tmp_path, dige
     begun = time.monotonic()
     assert whole.wait() == 0
     seconds = time.monotonic() - begun
+    whole.stdout.close()
     expected = digests(tmp_path / "whole")
     chance, seen = random.Random(0), 0
     for number in range(10):
