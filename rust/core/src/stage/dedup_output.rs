@@ -17,6 +17,14 @@ use crate::record::Kind;
 use crate::schema::{self, Reject, RowsBuilder, RowsView};
 use crate::shard::{Framing, ParquetWriter, PartWriter};
 
+// The reasons of the stage.
+const EXACT_DUPLICATE: &str = "exact_duplicate";
+const CONSTANT_ANSWER: &str = "constant_answer";
+const NEAR_DUPLICATE: &str = "near_duplicate";
+const NEAR_DUPLICATE_PROMPT: &str = "near_duplicate_prompt";
+const NO_SIGNAL: &str = "no_signal";
+const CONTRADICTION: &str = "contradiction";
+
 /// What the last pass writes.
 pub(super) struct Output<'a> {
     kind: Kind,
@@ -96,18 +104,18 @@ impl<'a> Output<'a> {
                 let same = "equal but for case, white space and punctuation marks";
                 let of_id = self.kept_ids.get(&of).cloned().flatten();
                 if of == kept {
-                    ("exact_duplicate", same.to_string(), of_id)
+                    (EXACT_DUPLICATE, same.to_string(), of_id)
                 } else {
                     let detail =
                         format!("{same} to `{}`, a near-duplicate of the row that stays", of_id.unwrap_or_default());
-                    ("exact_duplicate", detail, Some(self.id(kept)?))
+                    (EXACT_DUPLICATE, detail, Some(self.id(kept)?))
                 }
             }
             Fate::Constant { prompts } => {
-                ("constant_answer", format!("the same answer is given to {prompts} different prompts"), None)
+                (CONSTANT_ANSWER, format!("the same answer is given to {prompts} different prompts"), None)
             }
             Fate::NoSignal { similarity } => {
-                ("no_signal", format!("similarity {similarity:.4} between `chosen` and `rejected`"), None)
+                (NO_SIGNAL, format!("similarity {similarity:.4} between `chosen` and `rejected`"), None)
             }
             Fate::Near { kept, similarity } => {
                 let compare = self.near.compare;
@@ -118,7 +126,7 @@ impl<'a> Output<'a> {
             }
             Fate::Contradiction { other, similarity } => {
                 let detail = format!("`{}` prefers the opposite, similarity {similarity:.4}", self.id(other)?);
-                ("contradiction", detail, None)
+                (CONTRADICTION, detail, None)
             }
         };
         let mut reject = Reject::of(rows.row(index), reason, detail);
@@ -147,8 +155,8 @@ impl<'a> Output<'a> {
 /// Preferences with near-equal prompts have a reason of their own: their answers may differ.
 fn near_reason(kind: Kind, compare: Compare) -> &'static str {
     match (kind, compare) {
-        (Kind::Preference, Compare::Prompt) => "near_duplicate_prompt",
-        _ => "near_duplicate",
+        (Kind::Preference, Compare::Prompt) => NEAR_DUPLICATE_PROMPT,
+        _ => NEAR_DUPLICATE,
     }
 }
 
