@@ -3,12 +3,14 @@
     python benches/dedup.py peers                  # text to verified clusters, beside rensa and datasketch; quality
     python benches/dedup.py stage                  # the dedup stage with one worker and with two
     python benches/dedup.py scale                  # 1, 4 and 16 times the rows, made by seeded edits: time and memory
+    python benches/dedup.py scale --same-mix       # the same sizes, with 16 versions of each row at every size
     python benches/dedup.py peers --rows 10000     # evenly spaced rows
 
 `peers` plants edited copies with `../shared/bench/peers.py plant`, computes every true pair with its `truth`, and runs its
 `dedup --verify` on the same rows (`ZEPHYR_DATA_PEERS` names the interpreter that has rensa and datasketch). Timed are
 CPU seconds on one thread from texts in memory to verified pairs or clusters; reading is not. `stage` and `scale` run
-every stage in a process of its own; peak memory is the operating system's figure for it. Figures go to standard output
+every stage in a process of its own; peak memory is the operating system's figure for it. Copies change what there is to
+find, not only how much there is: with `--same-mix` it is the same at every size. Figures go to standard output
 as JSON lines, and with `--json FILE` to a file as well.
 """
 
@@ -92,7 +94,10 @@ def peers(*arguments: object) -> list[dict[str, object]]:
     """Runs peers.py; its JSON lines."""
     program = SHARED.parent / "bench" / "peers.py"
     command = [PEERS, str(program), *map(str, arguments)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    # It also fails when an engine is not installed; that engine's line says so.
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if '"engine"' not in done.stdout:
+        raise SystemExit(done.stderr)
     return [json.loads(line) for line in done.stdout.splitlines() if '"engine"' in line]
 
 
@@ -141,10 +146,9 @@ def beside_peers(options: argparse.Namespace, say: Callable[[dict[str, object]],
         # Ours before and after the peers, so that a machine that slows down shows.
         measure()
         engines = ["--engines", "rensa", "datasketch-xxh32"]
+        shown = ("engine", "text_mb", "cpu_s", "mb_per_cpu_s", "result", "skipped", "failed")
         for line in peers("dedup", planted, "--verify", "--truth", truth, *engines):
-            say(
-                {key: line[key] for key in ("engine", "text_mb", "cpu_s", "mb_per_cpu_s", "result")}
-            )
+            say({key: line[key] for key in shown if key in line})
         measure()
 
 
@@ -200,12 +204,17 @@ def scale(options: argparse.Namespace, say: Callable[[dict[str, object]], None])
     for times in options.times:
         with tempfile.TemporaryDirectory() as name:
             out = Path(name) / "out"
-            source = write_edited(Path(name) / "rows.jsonl", times, options.rows)
+            copies, rows = times, options.rows
+            if options.same_mix:
+                copies, total = max(options.times), options.rows or sum(1 for _ in all_rows())
+                rows = total * times // copies
+            source = write_edited(Path(name) / "rows.jsonl", copies, rows)
             run_stage("clean", source, out, 2, options.memory_limit)
             source.unlink()
             figures = run_stage("dedup", source, out, options.workers, options.memory_limit)
             line = {
                 "times": times,
+                "same_mix": options.same_mix,
                 "workers": options.workers,
                 "limit_mb": options.memory_limit // 10**6,
             }
@@ -223,6 +232,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=0, help="so many rows (default: all)")
     parser.add_argument("--copies", type=int, default=4000, help="planted copies of `peers`")
     parser.add_argument("--times", type=int, nargs="+", default=[1, 4, 16], help="sizes of `scale`")
+    parser.add_argument("--same-mix", action="store_true", help="as many versions at every size")
     parser.add_argument("--workers", type=int, default=1, help="threads of `scale`")
     parser.add_argument("--memory-limit", type=int, default=2_000_000_000, help="bytes")
     parser.add_argument("--json", type=Path, help="append the figures to this file")

@@ -78,7 +78,7 @@ def peer(rows: Path, tokenizer: Path) -> dict[str, object]:
     stages = {name: stage["cpu_s"] for name, stage in line["stages"].items()}
     cpu = sum(stages.values())
     return {
-        "engine": "peers.py prepare --stock --threads 1, without near-duplicates",
+        "engine": "peers.py prepare --stock --threads 1",
         "rows_in": line["rows_in"],
         "text_mb": line["text_mb"],
         "cpu_s": round(cpu, 2),

@@ -152,7 +152,7 @@ def truecase(texts: _ArrowArray) -> _ArrowArray:
     """Repairs each string of an array; nulls stay."""
 
 def words(text: str) -> list[str]:
-    """The words by which near-duplicates are told: `\\w+` of the lower-cased text."""
+    r"""The words by which near-duplicates are told: `\w+` of the lower-cased text."""
 
 def near_duplicates(
     texts: _ArrowArray,

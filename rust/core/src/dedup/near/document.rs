@@ -54,9 +54,7 @@ impl Document {
         for end in memchr::memchr_iter(PART, &text).take(MAX_PARTS) {
             let first = items.len();
             shingles(&text, start, end, &mut items);
-            let set = &mut items[first..];
-            set.sort_unstable_by(|a, b| compare((&text, a), (&text, b)));
-            let kept = first + dedup(set, |a, b| compare((&text, a), (&text, b)) == Ordering::Equal);
+            let kept = first + sort_and_dedup(&text, &mut items[first..]);
             items.truncate(kept);
             ends[parts] = items.len();
             parts += 1;
@@ -156,11 +154,16 @@ fn compare(a: (&[u8], &Item), b: (&[u8], &Item)) -> Ordering {
     a.1.hash.cmp(&b.1.hash).then_with(|| a.1.span.of(a.0).cmp(b.1.span.of(b.0)))
 }
 
-/// Moves equal neighbours behind the others; gives the number of those.
-fn dedup(items: &mut [Item], equal: impl Fn(&Item, &Item) -> bool) -> usize {
+/// Sorts the items and moves one of each kind to the front; gives the number of those.
+fn sort_and_dedup(text: &[u8], items: &mut [Item]) -> usize {
+    // By number first, without a look at the words: for most texts that is all.
+    items.sort_unstable_by_key(|item| item.hash);
+    for same in items.chunk_by_mut(|a, b| a.hash == b.hash).filter(|same| same.len() > 1) {
+        same.sort_unstable_by(|a, b| compare((text, a), (text, b)));
+    }
     let mut kept = 0;
     for at in 0..items.len() {
-        if kept == 0 || !equal(&items[kept - 1], &items[at]) {
+        if kept == 0 || compare((text, &items[kept - 1]), (text, &items[at])) != Ordering::Equal {
             items[kept] = items[at];
             kept += 1;
         }

@@ -1,7 +1,7 @@
 //! Near-duplicates within a block, by exact comparison and in bounded memory.
 //!
-//! Rows come in the order in which they would rather stay. What is held in memory at a time is an [`Index`] of at most
-//! `budget` bytes; where a block needs more, its rows are gone through again, with the next ones in the index. The result
+//! Rows come in the order in which they would rather stay. What is held in memory at a time is at most `budget` bytes: an
+//! [`Index`], and documents that have been read already; where a block needs more, its rows are gone through again, with the next ones in the index. The result
 //! does not depend on the budget.
 
 use super::block::Blocks;
@@ -30,7 +30,7 @@ pub struct Match {
 pub struct Join<'a, L> {
     /// From which Jaccard index on rows are near-duplicates.
     pub threshold: f64,
-    /// Bytes that an index may take.
+    /// Bytes that may be held in memory.
     pub budget: usize,
     /// The block's rows in the order in which they would rather stay.
     pub rows: &'a [u32],
@@ -38,18 +38,21 @@ pub struct Join<'a, L> {
     pub load: L,
 }
 
+/// Documents that were read to be counted, by place, for as long as nobody has taken them.
+type Held = Vec<Option<Document>>;
+
 impl<L: FnMut(u32) -> Result<Document>> Join<'_, L> {
     /// Each row that is similar to one that stays, with the first such; a row stays if it is similar to none that stays
     /// before it.
     pub fn direct(&mut self, emit: &mut impl FnMut(Match)) -> Result<()> {
-        let counts = self.counts()?;
-        let mut rest = self.rows.to_vec();
+        let (counts, mut held) = self.counts()?;
+        let mut rest: Vec<u32> = (0..self.rows.len() as u32).collect();
         let mut candidates = Vec::new();
         while !rest.is_empty() {
             let mut index = Index::new(self.threshold, counts.as_ref());
             let mut later = Vec::new();
-            for row in rest {
-                let document = (self.load)(row)?;
+            for place in rest {
+                let (row, document) = (self.rows[place as usize], self.document(place, &mut held)?);
                 candidates.clear();
                 index.visit(&document, |_, number| {
                     candidates.push(number);
@@ -62,8 +65,10 @@ impl<L: FnMut(u32) -> Result<Document>> Join<'_, L> {
                 });
                 match found {
                     Some((other, similarity)) => emit(Match { row, other, similarity }),
-                    None if later.is_empty() && index.has_room(self.budget) => index.push(row, document, |_, _| false),
-                    None => later.push(row),
+                    None if later.is_empty() && index.has_room(self.budget / 2) => {
+                        index.push(row, document, |_, _| false);
+                    }
+                    None => later.push(place),
                 }
             }
             rest = later;
@@ -92,14 +97,14 @@ impl<L: FnMut(u32) -> Result<Document>> Join<'_, L> {
 
     /// For each row the place of the first one that it is connected to.
     pub fn connect(&mut self) -> Result<Vec<u32>> {
-        let counts = self.counts()?;
+        let (counts, mut held) = self.counts()?;
         let mut clusters = Blocks::new(self.rows.len());
         let mut rest: Vec<u32> = (0..self.rows.len() as u32).collect();
         while !rest.is_empty() {
             let mut index = Index::new(self.threshold, counts.as_ref());
             let mut later = Vec::new();
             for place in rest {
-                let document = (self.load)(self.rows[place as usize])?;
+                let document = self.document(place, &mut held)?;
                 let mut twin = false;
                 // This index numbers places, not rows.
                 index.visit(&document, |index, number| {
@@ -115,7 +120,7 @@ impl<L: FnMut(u32) -> Result<Document>> Join<'_, L> {
                     if twin { Next::Stop } else { Next::PastCluster }
                 });
                 // What is similar to a row is as similar to its twin, so one of them stands for both.
-                if !twin && later.is_empty() && index.has_room(self.budget) {
+                if !twin && later.is_empty() && index.has_room(self.budget / 2) {
                     index.push(place, document, |a, b| clusters.first(a) == clusters.first(b));
                 } else if !twin {
                     later.push(place);
@@ -128,13 +133,13 @@ impl<L: FnMut(u32) -> Result<Document>> Join<'_, L> {
 
     /// All pairs of rows of which one is similar to the other with its parts in this order; `[0]` for rows of one part.
     pub fn pairs(&mut self, order: &[usize], emit: &mut impl FnMut(Match)) -> Result<()> {
-        let counts = self.counts()?;
-        let mut rest = self.rows.to_vec();
+        let (counts, mut held) = self.counts()?;
+        let mut rest: Vec<u32> = (0..self.rows.len() as u32).collect();
         while !rest.is_empty() {
             let mut index = Index::new(self.threshold, counts.as_ref());
             let mut later = Vec::new();
-            for row in rest {
-                let document = (self.load)(row)?;
+            for place in rest {
+                let (row, document) = (self.rows[place as usize], self.document(place, &mut held)?);
                 let reordered = (!order.is_sorted()).then(|| document.reordered(order));
                 let probe = reordered.as_ref().unwrap_or(&document);
                 index.visit(probe, |index, number| {
@@ -144,10 +149,10 @@ impl<L: FnMut(u32) -> Result<Document>> Join<'_, L> {
                     }
                     Next::On
                 });
-                if later.is_empty() && index.has_room(self.budget) {
+                if later.is_empty() && index.has_room(self.budget / 2) {
                     index.push(row, document, |_, _| false);
                 } else {
-                    later.push(row);
+                    later.push(place);
                 }
             }
             rest = later;
@@ -155,15 +160,29 @@ impl<L: FnMut(u32) -> Result<Document>> Join<'_, L> {
         Ok(())
     }
 
-    fn counts(&mut self) -> Result<Option<Counts>> {
+    fn document(&mut self, place: u32, held: &mut Held) -> Result<Document> {
+        match held.get_mut(place as usize).and_then(Option::take) {
+            Some(document) => Ok(document),
+            None => (self.load)(self.rows[place as usize]),
+        }
+    }
+
+    /// How often the shingles occur, and the first documents that were read for that.
+    fn counts(&mut self) -> Result<(Option<Counts>, Held)> {
         if self.rows.len() <= FEW {
-            return Ok(None);
+            return Ok((None, Held::new()));
         }
         let mut counts = Counts::new(self.rows.len().saturating_mul(TYPICAL_SHINGLES), self.budget / 8);
+        let (mut held, mut bytes) = (Held::new(), 0);
         for &row in self.rows {
-            counts.add(&(self.load)(row)?);
+            let document = (self.load)(row)?;
+            counts.add(&document);
+            bytes += document.bytes();
+            if bytes < self.budget / 2 {
+                held.push(Some(document));
+            }
         }
-        Ok(Some(counts))
+        Ok((Some(counts), held))
     }
 }
 

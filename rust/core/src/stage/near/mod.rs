@@ -228,12 +228,12 @@ impl<'a> Sketches<'a> {
 
 /// For each row the first one with the same number.
 fn first_rows(numbers: &[u64]) -> Vec<u32> {
-    let mut order: Vec<u32> = (0..numbers.len() as u32).collect();
-    order.sort_unstable_by_key(|&row| (numbers[row as usize], row));
+    let mut order: Vec<(u64, u32)> = numbers.iter().copied().zip(0..).collect();
+    order.sort_unstable();
     let mut first = vec![0; numbers.len()];
-    for same in order.chunk_by(|&a, &b| numbers[a as usize] == numbers[b as usize]) {
-        for &row in same {
-            first[row as usize] = same[0];
+    for same in order.chunk_by(|a, b| a.0 == b.0) {
+        for &(_, row) in same {
+            first[row as usize] = same[0].1;
         }
     }
     first

@@ -93,6 +93,12 @@ impl<'a> Sorter<'a> {
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut sources: Vec<Source<'_>> = self.runs.into_iter().map(Source::file).collect::<Result<_>>()?;
         sources.extend(sort_parts(&mut buffer, self.workers).map(|part| Source::Memory(part.iter())));
+        if let [only] = &mut sources[..] {
+            while let Some(pair) = only.next()? {
+                each(pair)?;
+            }
+            return Ok(());
+        }
         let mut heads = BinaryHeap::new();
         for (number, source) in sources.iter_mut().enumerate() {
             if let Some(pair) = source.next()? {
