@@ -177,7 +177,9 @@ impl<'a> Sketches<'a> {
         workers: usize,
         scratch: &'a Scratch,
     ) -> Sketches<'a> {
-        let sorter = Sorter::new(scratch, "bands", options.free(rows) / 2, workers);
+        let sketches = if options.finds_contradictions(kind) { 2 } else { 1 };
+        let most = rows.saturating_mul(sketches * options.bands);
+        let sorter = Sorter::new(scratch, "bands", most, options.free(rows) / 2, workers);
         let (no_signal, lengths, scores) = (Vec::new(), Vec::new(), Vec::new());
         Sketches { options, kind, workers, scratch, sorter, no_signal, lengths, scores }
     }
@@ -206,7 +208,6 @@ impl<'a> Sketches<'a> {
         for &row in &members {
             is_member[row as usize] = true;
         }
-        let prompt_bytes = if prompts.is_empty() { 0 } else { options.free(fates.len()) / 2 };
         Ok(Search {
             options,
             kind,
@@ -220,7 +221,13 @@ impl<'a> Sketches<'a> {
             first_of_prompt: first_rows(prompts),
             texts: TextsWriter::create(scratch, "texts")?,
             prompt_texts: TextsWriter::create(scratch, "prompt-texts")?,
-            prompt_sorter: Sorter::new(scratch, "prompt-bands", prompt_bytes, workers),
+            prompt_sorter: Sorter::new(
+                scratch,
+                "prompt-bands",
+                prompts.len().saturating_mul(options.bands),
+                options.free(fates.len()) / 2,
+                workers,
+            ),
             tests: Vec::new(),
         })
     }

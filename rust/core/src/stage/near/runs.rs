@@ -42,9 +42,9 @@ struct Run {
 }
 
 impl<'a> Sorter<'a> {
-    /// Pairs that take at most `bytes` in memory; runs have this name and a number.
-    pub(super) fn new(scratch: &'a Scratch, name: &'static str, bytes: usize, workers: usize) -> Self {
-        let capacity = (bytes / size_of::<Pair>()).max(BLOCK);
+    /// Pairs, `most` at most, that take at most `bytes` in memory; runs have this name and a number.
+    pub(super) fn new(scratch: &'a Scratch, name: &'static str, most: usize, bytes: usize, workers: usize) -> Self {
+        let capacity = (bytes / size_of::<Pair>()).max(BLOCK).min(most.max(1));
         Sorter { scratch, name, capacity, workers, buffer: Vec::new(), runs: Vec::new() }
     }
 
@@ -200,7 +200,7 @@ mod tests {
         expected.sort_unstable();
         for (bytes, workers) in [(0, 1), (0, 3), (160_000, 2), (1 << 24, 1), (1 << 24, 3)] {
             in_scratch(|scratch| {
-                let mut sorter = Sorter::new(scratch, "run", bytes, workers);
+                let mut sorter = Sorter::new(scratch, "run", 1 << 20, bytes, workers);
                 for pair in pairs(50_000) {
                     sorter.push(pair)?;
                 }
@@ -210,7 +210,7 @@ mod tests {
             })
             .unwrap();
         }
-        in_scratch(|scratch| merged(Sorter::new(scratch, "run", 0, 2)).map(|all| assert!(all.is_empty()))).unwrap();
+        in_scratch(|scratch| merged(Sorter::new(scratch, "run", 0, 0, 2)).map(|all| assert!(all.is_empty()))).unwrap();
     }
 
     #[test]
@@ -228,7 +228,7 @@ mod tests {
 
     fn assert_damaged(damage: impl FnOnce(&Run), what: &str) {
         let failed = in_scratch(|scratch| {
-            let mut sorter = Sorter::new(scratch, "bands", 2 * BLOCK * size_of::<Pair>(), 1);
+            let mut sorter = Sorter::new(scratch, "bands", 1 << 20, 2 * BLOCK * size_of::<Pair>(), 1);
             for pair in pairs(5 * BLOCK as u32) {
                 sorter.push(pair)?;
             }
