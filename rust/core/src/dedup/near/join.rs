@@ -1,8 +1,8 @@
 //! Near-duplicates within a block, by exact comparison and in bounded memory.
 //!
 //! Rows come in the order in which they would rather stay. What is held in memory at a time is at most `budget` bytes: an
-//! [`Index`], and documents that have been read already; where a block needs more, its rows are gone through again, with the next ones in the index. The result
-//! does not depend on the budget.
+//! index, and documents that have been read already; where a block needs more, its rows are gone through again, with the
+//! next ones in the index. The result does not depend on the budget.
 
 use super::block::Blocks;
 use super::document::Document;

@@ -1,11 +1,13 @@
 //! Near-duplicates of a whole data set, on any number of threads and in bounded memory.
 //!
-//! 1. Every row is sketched; the numbers of its bands go to sorted runs ([`runs`]), which spill to the disk.
-//! 2. Rows that share a number make blocks. The words of their rows are written to the disk ([`texts`]), and those of one
+//! 1. Every row is sketched; the numbers of its bands go to sorted runs (`runs`), which spill to the disk.
+//! 2. Rows that share a number make blocks. The words of their rows are written to the disk (`texts`), and those of one
 //!    row of each prompt.
 //! 3. Each block is compared exactly ([`crate::dedup::near::join`]), one block on one thread.
 //!
-//! In memory stay [`BYTES_PER_ROW`] and what [`NearOptions::memory_limit`] leaves for buffers.
+//! In memory stay 112 bytes a row and what [`NearOptions::memory_limit`] leaves for buffers.
+//!
+//! Longer than most, because the three passes hand each other what they hold.
 
 use std::cmp::Reverse;
 use std::sync::atomic::{AtomicBool, Ordering};
