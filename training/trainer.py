@@ -39,7 +39,7 @@ if not version("trl").startswith(f"{TRL}."):
 class BalancedSampler(Sampler[int]):
     """A random order in which neighbouring microbatches have nearly equal numbers of tokens.
 
-    Rows are shuffled, as many as `window` microbatches are sorted by length at a time and dealt out in turns, forth and back.
+    Rows are shuffled; as many as make `window` microbatches are dealt out by length at a time.
     Every microbatch has the same number of pairs, so that the mean over microbatches stays the mean over pairs. The order
     depends on seed and epoch alone, so a resumed run sees the rows that it would have seen.
 
@@ -69,11 +69,21 @@ class BalancedSampler(Sampler[int]):
         for start in range(0, whole, size):
             rows = order[start : min(start + size, whole)]
             rows = rows[np.argsort(-self.lengths[rows], kind="stable")]
-            hands = rows.reshape(self.batch, -1)
-            hands[1::2] = hands[1::2, ::-1]
-            batches = hands.T[random.permutation(hands.shape[1])]
+            batches = self._deal(rows)
+            batches = batches[random.permutation(len(batches))]
             yield from batches.reshape(-1).tolist()
         yield from order[whole:].tolist()
+
+    def _deal(self, rows: np.ndarray) -> np.ndarray:
+        """(microbatches, batch): in each round the longest of the rows left go to the microbatches with the fewest tokens."""
+        hands = rows.reshape(self.batch, -1)
+        tokens = np.zeros(hands.shape[1], dtype=np.int64)
+        batches = np.empty_like(hands.T)
+        for turn, hand in enumerate(hands):
+            poorest = np.argsort(tokens, kind="stable")
+            batches[poorest, turn] = hand
+            tokens[poorest] += self.lengths[hand]
+        return batches
 
 
 class PackedDPOTrainer(Reliable, DPOTrainer):
