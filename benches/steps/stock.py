@@ -44,6 +44,7 @@ def stock(options: argparse.Namespace, column: str) -> dict:
             return dataset
 
     checkpointing = column == "stock-default"
+    once = column in {"stock-best", "stock-grouped"}  # the reference's log-probabilities, in DPO
     steps = options.warmup + options.steps
     common = {
         "output_dir": options.scratch,
@@ -79,11 +80,12 @@ def stock(options: argparse.Namespace, column: str) -> dict:
             rows = grouped(rows, options.pairs)
         trainer = Pretokenized(
             model,
+            ref_model=None if once else make_model(options, options.stock_attention),
             args=DPOConfig(
                 **common,
                 per_device_train_batch_size=options.pairs,
                 max_length=None,
-                precompute_ref_log_probs=column in {"stock-best", "stock-grouped"},
+                precompute_ref_log_probs=once,
                 train_sampling_strategy="sequential",
             ),
             train_dataset=Dataset.from_list(rows),
@@ -93,6 +95,6 @@ def stock(options: argparse.Namespace, column: str) -> dict:
     clock = Clock()
     trainer.add_callback(clock)
     trainer.train()
-    online = options.what == "dpo" and column in {"stock-default", "stock-no-checkpointing"}
+    online = options.what == "dpo" and not once
     passes = 3 + checkpointing + online  # forward, backward (twice as much), and what is done again
     return figures(options, clock.ticks, counted, passes)
