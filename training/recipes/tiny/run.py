@@ -117,10 +117,10 @@ def steps(out: Path, seed: int) -> dict[str, Step]:
             ("chats",),
         ),
         "dpo-alone": Step(dpo("base", "dpo-alone", 1), ("pairs",)),
-        **{
-            f"dpo-{epochs}": Step(dpo("sft", f"dpo-{epochs}", epochs), ("pairs", "sft"))
-            for epochs in (3, 2, 1)
-        },
+        # The first of these computes the reference's log-probabilities; the others find them beside the pairs.
+        "dpo-3": Step(dpo("sft", "dpo-3", 3), ("pairs", "sft")),
+        "dpo-2": Step(dpo("sft", "dpo-2", 2), ("dpo-3",)),
+        "dpo-1": Step(dpo("sft", "dpo-1", 1), ("dpo-3",)),
     }
     for arm in ARMS:
         against = ("--reference", out / arm.reference) if arm.reference else ()
