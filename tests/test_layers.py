@@ -62,6 +62,7 @@ ANYWHERE_IN = {"feedback": {"httpx2", "openai", "polars"}, "evaluate": {"polars"
 OF_TRAINING = {
     "accelerate",
     "datasets",
+    "matplotlib",
     "numpy",
     "peft",
     "pyarrow",
