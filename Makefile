@@ -12,7 +12,7 @@ INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraints co
 WHEEL_SOURCES := Cargo.toml Cargo.lock pyproject.toml LICENSE README.md CHANGELOG.md \
 	$(shell find rust python -type f ! -path '*/__pycache__/*' ! -name '*.so')
 
-.PHONY: help venv wheel demo feedback-demo test test-rust test-python lint lint-rust lint-python format bench fuzz constraints clean
+.PHONY: help venv wheel demo feedback-demo zephyr-tiny test test-rust test-python lint lint-rust lint-python format bench fuzz constraints clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -32,6 +32,9 @@ feedback-demo: $(VENV)/.feedback $(VENV)/.wheel ## Answers, a rule as judge, pai
 	$(BIN)/zephyr-data feedback binarize feedback-demo/store --score overall --rejected random --out feedback-demo/pairs.parquet
 	$(BIN)/zephyr-data prepare feedback-demo/pairs.parquet --tokenizer examples/tokenizer --out feedback-demo/prepared \
 		--kind preference
+
+zephyr-tiny: $(VENV)/.checks $(VENV)/.wheel ## The whole recipe with the paper's ablation at toy size, on two CPU cores, into zephyr-tiny/
+	$(BIN)/python training/recipes/tiny/run.py --out zephyr-tiny
 
 test: lint test-rust test-python ## Set up and run all that CI checks: formats, lints, types, Rust and Python tests
 
@@ -89,7 +92,7 @@ constraints: $(VENV)/.made ## Move the pins of constraints.txt to the newest ver
 	mv constraints.new constraints.txt
 
 clean: ## Remove what was built, but not .venv
-	rm -rf target dist demo feedback-demo .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf target dist demo feedback-demo zephyr-tiny .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 # ---- the environment ----
 

@@ -1,15 +1,16 @@
 """Throughput of `feedback complete` against a local server with 50 ms latency, 200 requests at a time.
 
-    python benches/feedback_throughput.py [--requests 5000] [--concurrency 200] [--latency 0.05]
+    python benches/feedback_throughput.py [--requests 5000] [--concurrency 200] [--latency 0.05] [--repeat 3]
 
-Prints, as JSON: requests per second of our run (store, retries, progress and all), of the bare `openai` client under
-`asyncio.gather` with the same HTTP transport, and of a bare socket loop; the latency bound (concurrency / latency); peak
-memory of our process; and how many requests were lost or doubled. The server is a process of its own and counts itself.
+Prints, as JSON: requests per second of our runs (store, retries, progress and all), their share of what the latency
+allows (concurrency / latency), CPU per request, peak memory, and how many requests were lost or doubled; beside them the
+`openai` client as it is and a bare socket loop. The server is a process of its own and counts itself.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -85,7 +86,7 @@ def requests_seen(port: int) -> list[str]:
         return json.load(answer)
 
 
-async def sockets(port: int, count: int, concurrency: int) -> float:
+async def sockets(port: int, count: int, concurrency: int) -> dict[str, float]:
     numbers = iter(range(count))
 
     async def work():
@@ -101,41 +102,39 @@ async def sockets(port: int, count: int, concurrency: int) -> float:
             )
         writer.close()
 
-    began = time.perf_counter()
-    await asyncio.gather(*[work() for _ in range(concurrency)])
-    return count / (time.perf_counter() - began)
+    return await timed(work, count, concurrency)
 
 
-async def bare_client(port: int, count: int, concurrency: int) -> float:
-    from zephyr_data.feedback.endpoint import Endpoint
-    from zephyr_data.feedback.options import Answerer
+async def openai_client(port: int, count: int, concurrency: int) -> dict[str, float]:
+    """The `openai` client as it is, over its aiohttp transport, answers raw."""
+    import httpx2
+    import openai
 
-    options = Answerer(
-        name="m", base_url=f"http://127.0.0.1:{port}/v1", model="m", concurrency=concurrency
+    limits = httpx2.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
+    client = openai.AsyncOpenAI(
+        base_url=f"http://127.0.0.1:{port}/v1",
+        api_key="none",
+        max_retries=0,
+        http_client=openai.DefaultAioHttpClient(limits=limits),
     )
-    endpoint = Endpoint(options, Path())
-    endpoint.prepare()
     numbers = iter(range(count))
 
     async def work():
-        import httpx2
-
         for number in numbers:
-            body = {
-                "model": "m",
-                "messages": [{"role": "user", "content": f"{number}"}],
-                "max_tokens": 64,
-            }
-            response = await endpoint._client.post(
-                "/chat/completions", body=body, cast_to=httpx2.Response
-            )
+            body = {"model": "m", "messages": [{"role": "user", "content": f"{number}"}]}
+            response = await client.post("/chat/completions", body=body, cast_to=httpx2.Response)
             json.loads(response.content)
 
-    began = time.perf_counter()
+    figures = await timed(work, count, concurrency)
+    await client.close()
+    return figures
+
+
+async def timed(work, count: int, concurrency: int) -> dict[str, float]:
+    began, cpu = time.perf_counter(), time.process_time()
     await asyncio.gather(*[work() for _ in range(concurrency)])
-    seconds = time.perf_counter() - began
-    await endpoint.close()
-    return count / seconds
+    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+    return {"per_second": count / seconds, "cpu_ms_per_request": cpu / count * 1e3}
 
 
 OURS = """
@@ -147,19 +146,19 @@ from zephyr_data.feedback.cli import complete
 times = []
 inner = module.collect
 async def timed(jobs, asker):
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     await inner(jobs, asker)
-    times.append(time.perf_counter() - began)
+    times.extend([time.perf_counter() - began, time.process_time() - cpu])
 module.collect = timed
 folder = Path(sys.argv[1])
 began = time.perf_counter()
 complete(folder / "prompts.jsonl", folder / "models.yaml", folder / "store", per_prompt=1, seed=0, max_cost=None, max_failures=0)
-print(json.dumps({"sending": times[0], "whole": time.perf_counter() - began,
+print(json.dumps({"sending": times[0], "cpu": times[1], "whole": time.perf_counter() - began,
     "mb": int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024}))
 """
 
 
-def ours(port: int, count: int, concurrency: int) -> dict[str, object]:
+def ours(port: int, count: int, concurrency: int, latency: float) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "prompts.jsonl").write_text(
@@ -181,6 +180,8 @@ def ours(port: int, count: int, concurrency: int) -> dict[str, object]:
     seen = requests_seen(port)
     return {
         "per_second": count / figures["sending"],
+        "share_of_possible": count / figures["sending"] * latency / concurrency,
+        "cpu_ms_per_request": figures["cpu"] / count * 1e3,
         "whole_command_seconds": figures["whole"],
         "peak_mb": figures["mb"],
         "lost": count - stored,
@@ -193,29 +194,29 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=5000)
     parser.add_argument("--concurrency", type=int, default=200)
     parser.add_argument("--latency", type=float, default=0.05)
+    parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--serve", type=float)
     arguments = parser.parse_args()
     if arguments.serve is not None:
         return serve(arguments.serve)
-    count, concurrency = arguments.requests, arguments.concurrency
+    count, concurrency, latency = arguments.requests, arguments.concurrency, arguments.latency
     server = subprocess.Popen(
-        [sys.executable, __file__, "--serve", str(arguments.latency)],
+        [sys.executable, __file__, "--serve", str(latency)],
         stdout=subprocess.PIPE,
         text=True,
     )
     try:
         port = int(server.stdout.readline())
-        found = ours(port, count, concurrency)
-        bare = asyncio.run(bare_client(port, count, concurrency))
+        runs = [ours(port, count, concurrency, latency) for _ in range(arguments.repeat)]
         figures = {
             "requests": count,
             "concurrency": concurrency,
-            "latency_s": arguments.latency,
-            "latency_bound_per_second": concurrency / arguments.latency,
-            "bare_sockets_per_second": asyncio.run(sockets(port, count, concurrency)),
-            "bare_openai_client_per_second": bare,
-            "ours": found,
-            "share_of_bare_client": found["per_second"] / bare,
+            "latency_s": latency,
+            "possible_per_second": concurrency / latency,
+            "load_average": os.getloadavg(),
+            "ours": runs,
+            "openai_client": asyncio.run(openai_client(port, count, concurrency)),
+            "bare_sockets": asyncio.run(sockets(port, count, concurrency)),
             "python": sys.version.split()[0],
         }
         print(json.dumps(figures, indent=2))

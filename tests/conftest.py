@@ -1,8 +1,10 @@
 """What several test files share: the bundled sample, prepared once, and small helpers as fixtures."""
 
 import hashlib
+import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -145,7 +147,14 @@ def many_chats(write_rows):
 def _copy(row, number):
     messages = [dict(message) for message in row["messages"]]
     for message in messages:
-        message["content"] = f"{message['content']} Number {number}."
+        # The number at every fourth word: else the copies would be near-duplicates.
+        places = itertools.count()
+        numbered = re.sub(
+            r"\w+",
+            lambda word, places=places: word[0] + f" {number}" * (next(places) % 4 == 3),
+            message["content"],
+        )
+        message["content"] = f"{numbered} Number {number}."
     return {"id": f"chat-{number}", "messages": messages}
 
 

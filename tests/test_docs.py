@@ -166,6 +166,7 @@ def key_paths(value, prefix=""):
     elif isinstance(value, dict) and prefix not in {
         "options",
         "counts.dropped",
+        "counts.near.s_curve",
         "tokenizer.special_tokens",
     }:
         for key, item in value.items():

@@ -58,10 +58,11 @@ INSIDE_FUNCTIONS = {
     "transformers",
 }
 # Parts of the package that are commands of their own, loaded when they are called.
-ANYWHERE_IN = {"feedback": {"polars"}, "evaluate": {"polars"}}
+ANYWHERE_IN = {"feedback": {"httpx2", "openai", "polars"}, "evaluate": {"polars"}}
 OF_TRAINING = {
     "accelerate",
     "datasets",
+    "matplotlib",
     "numpy",
     "peft",
     "pyarrow",

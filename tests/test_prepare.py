@@ -37,7 +37,15 @@ def rejects_of(result, read_rows):
 
 # ---- the ledger: every defect is found, and nothing else is touched ----
 
-DROPPED = {"ai_preface", "exact_duplicate", "constant_answer", "empty", "turns", "repetition"}
+DROPPED = {
+    "ai_preface",
+    "exact_duplicate",
+    "near_duplicate",
+    "constant_answer",
+    "empty",
+    "turns",
+    "repetition",
+}
 
 
 def test_every_defect_of_the_bundled_chats_is_dropped_and_nothing_else(
@@ -51,7 +59,7 @@ def test_every_defect_of_the_bundled_chats_is_dropped_and_nothing_else(
     rejects = rejects_of(sample, read_rows)
     assert {name: row["reason"] for name, row in rejects.items()} == expected
     for entry in ledger["defects"]:
-        if entry["defect"] == "exact_duplicate":
+        if entry["defect"] in {"exact_duplicate", "near_duplicate"}:
             assert rejects[name_of(entry, examples)]["kept_id"] == entry["expect"]["kept_id"]
         if entry["defect"] == "ai_preface":
             assert entry["expect"]["text"] in rejects[name_of(entry, examples)]["detail"]

@@ -26,6 +26,13 @@ class _ArrowArray(Protocol):
         self, requested_schema: object | None = None
     ) -> tuple[object, object]: ...
 
+class _ArrowBatch(Protocol):
+    """Any library's Arrow record batch; `pyarrow.record_batch` takes it without a copy."""
+
+    def __arrow_c_array__(
+        self, requested_schema: object | None = None
+    ) -> tuple[object, object]: ...
+
 __all__ = [
     "DEBUG_BUILD",
     "FORMAT_VERSION",
@@ -37,8 +44,11 @@ __all__ = [
     "dedup",
     "default_options",
     "inspect",
+    "near_duplicates",
+    "near_pairs",
     "pack",
     "truecase",
+    "words",
 ]
 
 __version__: Final[str]
@@ -140,6 +150,26 @@ def pack(
 
 def truecase(texts: _ArrowArray) -> _ArrowArray:
     """Repairs each string of an array; nulls stay."""
+
+def words(text: str) -> list[str]:
+    r"""The words by which near-duplicates are told: `\w+` of the lower-cased text."""
+
+def near_duplicates(
+    texts: _ArrowArray,
+    *,
+    threshold: float = 0.8,
+    policy: str = "direct",
+    keep: str = "first",
+    scores: Sequence[float | None] | None = None,
+    bands: int = 20,
+    rows: int = 6,
+) -> _ArrowBatch:
+    """The texts that are near-duplicates of one that stays: `row`, `other` (which stays) and `similarity`, by row."""
+
+def near_pairs(
+    texts: _ArrowArray, *, threshold: float = 0.8, bands: int = 20, rows: int = 6
+) -> _ArrowBatch:
+    """All pairs of similar texts: `row`, `other` (which comes before it) and `similarity`."""
 
 def default_options() -> str:
     """The core's own defaults as JSON: `{"clean": …, "dedup": …, "pack": …}`."""

@@ -10,6 +10,7 @@ memory-mapped, so opening costs nothing however large they are. `table()` gives 
 
 from __future__ import annotations
 
+import hashlib
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -138,6 +139,17 @@ class PackedDataset:
             for split in ("train", "test")
         )
         return f"PackedDataset({str(self.folder)!r}, {self.kind}; {rows})"
+
+
+def tokenizer_hash(backend: str, chat_template: str) -> str:
+    """The identity of a tokenizer: equal hashes mean equal ids.
+
+    Args:
+        backend: `tokenizer.backend_tokenizer.to_str()`, the live tokenizer and never its files: the same files can give other
+            ids, depending on the class that loads them.
+        chat_template: The Jinja source of its template.
+    """
+    return hashlib.sha256(f"{backend}\0{chat_template}".encode()).hexdigest()
 
 
 def open_packed(folder: str | os.PathLike[str]) -> PackedDataset:

@@ -34,6 +34,12 @@ MAX_WORKERS = 1024
 MAX_SEED = (1 << 63) - 1
 """Seeds are 64-bit in the extension and in every file that names them."""
 
+PERMUTATIONS = 128
+"""Slots of a sketch; the bands and their rows must fit."""
+
+MEMORY_LIMIT = 2_000_000_000
+"""Bytes that the dedup stage may take."""
+
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 
@@ -171,11 +177,28 @@ class Dedup(Section):
     Attributes:
         exact: Whether rows go that equal an earlier one but for case, white space and punctuation.
         constant_answer: One answer given to many prompts.
+        near: Whether near-duplicates go: rows that share most of their runs of five words with one that stays.
+        compare: What of a row is compared: `prompt`, `conversation` or `assistant`.
+        threshold: From which Jaccard index on rows are near-duplicates.
+        policy: `direct` drops a row only if it is itself similar to the row that stays; `component` keeps one row of all
+            that are connected by similar ones.
+        keep: Which row stays: the `first`, the `longest`, or that with the `best_score`.
+        bands: Number of bands in which rows are looked for.
+        rows: Slots of a band, of 128.
+        memory_limit: Bytes of memory that the stage may take; the result does not depend on it.
         test_fraction: Share of all prompts that make the test set.
     """
 
     exact: bool = True
     constant_answer: ConstantAnswer = ConstantAnswer()
+    near: bool = True
+    compare: Literal["prompt", "conversation", "assistant"] = "conversation"
+    threshold: Annotated[float, Field(gt=0, le=1)] = 0.8
+    policy: Literal["direct", "component"] = "direct"
+    keep: Literal["first", "longest", "best_score"] = "first"
+    bands: Annotated[int, Field(ge=1, le=PERMUTATIONS)] = 20
+    rows: Annotated[int, Field(ge=1, le=PERMUTATIONS)] = 6
+    memory_limit: Count = MEMORY_LIMIT
     test_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.01
 
 

@@ -189,7 +189,24 @@ def render(result: Prepared) -> Group:
         "",
         _split_table(result),
         "",
-        Text(f"{repaired}\n{result.out}: ready to train on"),
+        Text(f"{repaired}\n{_near_lines(result)}{result.out}: ready to train on"),
+    )
+
+
+def _near_lines(result: Prepared) -> str:
+    """What the search for near-duplicates finds: the S-curve of its bands; empty if there was none."""
+    manifest = result.manifests["dedup"]
+    near, options = manifest.counts.get("near"), manifest.options["dedup"]
+    if near is None:
+        return ""
+    curve = ", ".join(f"{index}: {100 * chance:.1f} %" for index, chance in near["s_curve"].items())
+    found = (
+        f"{100 * near['recall_from_threshold']:.2f} % of the pairs from {options['threshold']} on"
+    )
+    return (
+        f"{near['clusters']:,} clusters of near-duplicates (listed in dedup/clusters.parquet); "
+        f"{options['bands']} bands of {options['rows']} find {found}\n"
+        f"by similarity: {curve}\n"
     )
 
 

@@ -10,7 +10,6 @@ transformers decides which ids are right: the same folder can give different ids
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import os
 import re
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from zephyr_data.dataset import tokenizer_hash
 from zephyr_data.errors import ConfigError, ZephyrDataError
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def load_tokenizer(name: str | os.PathLike[str]) -> LoadedTokenizer:
         )
     special = {key: text for key, text in live.special_tokens_map.items() if isinstance(text, str)}
     live_json = backend.to_str()
-    identity = hashlib.sha256(f"{live_json}\0{template}".encode()).hexdigest()
+    identity = tokenizer_hash(live_json, template)
     spec = TokenizerSpec(
         name=name, hash=identity, backend=live_json, chat_template=template, special_tokens=special
     )

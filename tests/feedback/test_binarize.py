@@ -204,6 +204,15 @@ def test_seed_42_choice(chosen, rejected):
     assert seed_42_rejected(4, chosen) == rejected
 
 
+def test_seed_42_choice_is_one_of_no_other_number():
+    """Among four answers 43 would choose alike."""
+    sequence = random.Random(42)
+    drawn = [sequence.choice(range(50)) for _ in range(5)]
+    assert drawn[0] != random.Random(43).choice(range(50))
+    assert seed_42_rejected(50, drawn[0]) == next(n for n in drawn if n != drawn[0])
+    assert seed_42_rejected(50, (drawn[0] + 1) % 50) == drawn[0]
+
+
 def test_compatibility_mode_repeats_the_published_choice(make, binarize):
     prompts = {}
     for best in range(4):

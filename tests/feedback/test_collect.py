@@ -9,7 +9,7 @@ import pytest
 
 from zephyr_data.errors import ConfigError, EndpointError
 from zephyr_data.feedback.collect import Asker, Budget, Request, RequestFailed, collect
-from zephyr_data.feedback.endpoint import Endpoint
+from zephyr_data.feedback.endpoint import Endpoint, read_response
 from zephyr_data.feedback.options import Answerer
 from zephyr_data.feedback.progress import Progress
 from zephyr_data.feedback.store import Store, request_key
@@ -63,9 +63,21 @@ def test_all_faults_at_once_lose_and_double_nothing(server, model_options, run):
 
 
 def test_retry_after_is_waited_for_by_the_whole_endpoint(server, model_options, run):
-    server.fail_first("429")
-    run(model_options(concurrency=1), count=2)
-    assert server.arrived[1] - server.arrived[0] >= 0.2
+    # question 0 is refused at once; question 1 is answered a little later, and question 2, which
+    # takes its place, must not leave before the time that question 0 was told
+    refused = []
+
+    def fault(_):
+        if server.requests[-1]["messages"][-1]["content"] == "question 0" and not refused:
+            refused.append(1)
+            return "429"
+        return None
+
+    server.fault = fault
+    server.answer = lambda r: time.sleep(0.1 * r["messages"][-1]["content"].endswith("1")) or "x"
+    run(model_options(concurrency=2), count=3)
+    assert len(server.requests) == 4
+    assert server.arrived[2] - server.arrived[0] >= 0.2
 
 
 def test_hanging_request_times_out_and_is_retried(server, model_options, run):
@@ -154,6 +166,66 @@ def test_max_cost_is_never_exceeded_and_the_run_goes_on_later(server, model_opti
     assert len(server.requests) == 50
 
 
+def test_empty_answers_are_not_asked_for_again_beyond_the_budget(server, model_options, run):
+    # an attempt costs 15 and reserves 16; three attempts at an answer would be 45, four of them 180
+    server.fault = lambda _: "empty"
+    price = {"input": 1e6, "output": 1e6}
+    options = model_options(price=price, concurrency=4, sampling={"max_tokens": 5})
+    with pytest.raises(EndpointError, match="the budget is spent"):
+        run(options, count=50, budget=Budget(max_cost=100))
+    assert 4 <= len(server.requests) <= 6
+
+
+def test_paid_attempt_is_in_the_store_when_the_run_stops(server, model_options, run, tmp_path):
+    # question 0 is paid for and empty; while it waits for its next attempt question 1 stops the run
+    def first(request):
+        return request["messages"][-1]["content"] == "question 0"
+
+    server.fault = lambda _: "empty" if first(server.requests[-1]) else "401"
+    server.answer = lambda request: time.sleep(0 if first(request) else 0.3) or "late"
+    pauses = {"backoff_s": 2.0, "max_backoff_s": 2.0}
+    options = model_options(price={"input": 1e6, "output": 1e6}, concurrency=2, **pauses)
+    with pytest.raises(EndpointError, match="refuses all requests"):
+        run(options, count=2)
+    assert len(server.requests) == 2
+    with Store.write(tmp_path / "store") as store:
+        assert store.cost == 15
+
+
+def test_nonsense_in_retry_after_is_ignored():
+    from zephyr_data.feedback.pace import retry_after
+
+    assert retry_after({"retry-after-ms": "nan"}) is None
+    assert retry_after({"retry-after-ms": "inf"}) is None
+    assert retry_after({"retry-after": "soon"}) is None
+    assert retry_after({"retry-after": "1e9"}) is None
+    assert retry_after({"retry-after": "99999"}) == 300.0
+    assert retry_after({"retry-after-ms": "250"}) == 0.25
+    assert retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0.0
+
+
+def test_key_is_masked_before_a_message_is_cut(server, model_options, run, tmp_path, monkeypatch):
+    key = "sk-" + "s3cret" * 40
+    monkeypatch.setenv("TEST_MODEL_KEY", key)
+    server.fault = lambda _: "echo-key"
+    run(model_options(key_env="TEST_MODEL_KEY"))
+    written = b"".join(p.read_bytes() for p in (tmp_path / "store").rglob("*") if p.is_file())
+    assert b"***" in written
+    assert b"s3cret" not in written
+
+
+def test_half_a_surrogate_pair_in_an_answer_is_replaced(server, model_options, run):
+    server.answer = lambda _: "half a pair: \ud83d."
+    (record,) = run(model_options())
+    assert record["answer"] == "half a pair: ?."
+
+
+@pytest.mark.parametrize("usage", [{"prompt_tokens": -5, "completion_tokens": 5}, {"x": 1}, [1]])
+def test_impossible_usage_is_estimated(usage):
+    body = {"choices": [{"message": {"content": "x"}}], "usage": usage}
+    assert read_response(json.dumps(body).encode()).usage is None
+
+
 def test_max_cost_needs_prices(model_options, run):
     with pytest.raises(ConfigError, match="`--max-cost` needs the price of model: small"):
         run(model_options(), budget=Budget(max_cost=1))
@@ -211,11 +283,22 @@ def test_missing_key_is_told_by_its_name(model_options, run, monkeypatch):
         run(model_options(key_env="TEST_MODEL_KEY"))
 
 
-def test_default_http_client_works_without_aiohttp(server, model_options, run, monkeypatch):
-    monkeypatch.setattr("zephyr_data.feedback.endpoint._http_client", lambda _: None)
-    server.fail_first("cut", "drop", "503")
-    (record,) = run(model_options())
-    assert len(record["attempts"]) == 4
+@pytest.mark.parametrize("aiohttp", [True, False])
+def test_faults_on_the_clients_own_way(server, model_options, run, monkeypatch, aiohttp):
+    """Which https and proxies take; also where aiohttp is not installed."""
+    monkeypatch.setattr("zephyr_data.feedback.client.proxied", lambda _: True)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    if not aiohttp:
+        monkeypatch.setattr("zephyr_data.feedback.client.fast_transport", lambda *_: None)
+    server.hang = 4.0
+    server.fail_first("cut", "drop", "503", "429", "html", "hang")
+    (record,) = run(model_options(timeout_s=1.5, max_attempts=9))
+    errors = [attempt["error"] for attempt in record["attempts"]]
+    assert len(errors) == 7
+    assert all(error.startswith("connection failed: ") for error in errors[:2])
+    assert errors[2:4] == ["status 503: told to 503", "status 429: told to 429"]
+    assert errors[5:] == ["no answer within 1.5 s", None]
 
 
 def test_failed_request_raises_inside_the_job(server, model_options, tmp_path):

@@ -63,5 +63,12 @@ def test_values_are_fixed_for_good():
     assert draws.numbers(0, "x")[0] == FIXED_NUMBER
 
 
+def test_columns_of_numbers_are_the_numbers_of_their_rows():
+    prompts, models = ["p", "q", "\u00fc"], ["a", "bc", ""]
+    one, two = draws.columns_of_numbers(5, "x", prompts, models)
+    rows = zip(prompts, models, strict=True)
+    assert list(zip(one, two, strict=True)) == [draws.numbers(5, "x", p, m) for p, m in rows]
+
+
 FIXED_RANK = ["b", "c", "a", "d"]
 FIXED_NUMBER = 6830284358399826429

@@ -1,5 +1,6 @@
 """Judging: modes, repair, injection, resume; verdicts in the table."""
 
+import json
 import re
 from collections import Counter
 
@@ -45,12 +46,17 @@ def test_aspects_shows_all_texts_in_hashed_order_and_maps_grades_back(
     assert rows["score"].null_count() == 0
     # the server grades a text by its hash, so one text has one grade under every order and aspect
     assert (rows.group_by("completion").agg(pl.col("score").n_unique())["score"] == 1).all()
-    # and the orders differ between aspects of one prompt
-    orders = {
-        aspect: draws.rank(3, f"order {aspect}", "p0", "abcde")
-        for aspect in ("honesty", "helpfulness", "truthfulness", "instruction_following")
-    }
-    assert len(set(map(tuple, orders.values()))) > 1
+    # the texts stood in an order that is a hash of prompt and aspect, and not the same for all
+    orders = set()
+    for line in (store / "segments" / "000001.jsonl").read_text().splitlines():
+        task = json.loads(line)["task"]
+        if "aspect" in task:
+            shown = tuple(task["models"])
+            order = draws.rank(3, f"order {task['aspect']}", task["prompt_id"], shown)
+            assert list(shown) == order
+            if task["prompt_id"] == "p0":
+                orders.add(shown)
+    assert len(orders) > 1
 
 
 def test_aspects_can_be_chosen(store, feedback, judge_file):
@@ -246,3 +252,44 @@ def test_function_rule_scores(store, feedback, write_yaml, tmp_path):
     text = feedback("judge", store, "--judge", rule, "--mode", "rule")
     assert "rule by rule:function: scored 24" in text
     assert verdicts(store, "rule")["score"].n_unique() > 1
+
+
+@pytest.mark.parametrize(
+    ("mode", "score"),
+    [("aspects", "mean_aspects"), ("pairwise", "winrate"), ("overall", "overall")],
+)
+def test_failed_request_is_a_missing_verdict_and_no_smaller_mean(
+    server, store, feedback, judge_file, mode, score, tmp_path
+):
+    asked = []
+
+    def fault(_):
+        if server.requests[-1]["model"] != "judge":
+            return None
+        asked.append(1)
+        return "400" if len(asked) == 1 else None
+
+    server.fault = fault
+    text = feedback("judge", store, "--judge", judge_file, "--mode", mode)
+    lost = {"aspects": 4, "pairwise": 1, "overall": 1}[mode]
+    assert f"missing_verdict {lost}" in text
+    gaps = verdicts(store, mode).filter(pl.col("reason") == "missing_verdict")
+    assert gaps.height == lost
+    assert gaps["score"].null_count() == lost
+    assert f"missing_verdict {lost}" in feedback("status", store)
+    out = feedback("binarize", store, "--score", score, "--out", tmp_path / "pairs.parquet")
+    unscored = {"aspects": 4, "pairwise": 2, "overall": 1}[mode]
+    assert f"left out answers, no_score: {unscored}" in out
+    # the next run brings it in
+    server.fault = lambda _: None
+    assert "missing_verdict" not in feedback("judge", store, "--judge", judge_file, "--mode", mode)
+
+
+def test_order_of_the_keys_in_extra_is_no_other_judge(server, store, feedback, tmp_path):
+    for name, extra in (("1.yaml", "{a: 1, b: 2}"), ("2.yaml", "{b: 2, a: 1}")):
+        sampling = f"sampling: {{max_tokens: 64, extra: {extra}}}"
+        judge = f"judge: {{name: j, model: judge, base_url: '{server.base_url}', {sampling}}}"
+        (tmp_path / name).write_text(judge)
+        feedback("judge", store, "--judge", tmp_path / name, "--mode", "overall")
+        assert verdicts(store, "overall")["score"].null_count() == 0
+    assert sum(r["model"] == "judge" for r in server.requests) == 24

@@ -33,17 +33,20 @@ class Zygote:
     def _read(self):
         for line in self.process.stdout:
             self.lines.put(int(line.split()[1]))
+        self.lines.put(None)  # it died: the test need not wait for an answer
 
     def start(self, arguments):
         self.process.stdin.write(json.dumps([str(a) for a in arguments]) + "\n")
         self.process.stdin.flush()
-        return self.lines.get(timeout=60)
+        return self.wait()
 
     def ended(self):
         return not self.lines.empty()
 
     def wait(self):
-        return self.lines.get(timeout=60)
+        line = self.lines.get(timeout=60)
+        assert line is not None, "the zygote died"
+        return line
 
     def run(self, arguments):
         self.start(arguments)

@@ -93,3 +93,20 @@ def test_newer_token_field(write_yaml):
         write_yaml("m.yaml", {"models": [{**ONE, "sampling": sampling}]}), ModelsFile
     )
     assert models.models[0].sampling.body() == {"max_completion_tokens": 9}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sampling": {"extra": {"max_tokens": 9}}}, "an option of its own: max_tokens"),
+        ({"sampling": {"extra": {"max_completion_tokens": 9}}}, "an option of its own: max_comp"),
+        ({"sampling": {"extra": {"n": 2}}}, "must not change: n"),
+        ({"sampling": {"extra": {"stream": True}}}, "must not change: stream"),
+        ({"sampling": {"extra": {"x": float("nan")}}}, "cannot be sent as JSON"),
+        ({"base_url": "localhost:8000/v1"}, "must begin with http:// or https://, found: localh"),
+    ],
+)
+def test_options_that_would_break_every_request(write_yaml, changes, message):
+    model = {"name": "x", "base_url": "http://h/v1", "model": "m", **changes}
+    with pytest.raises(ConfigError, match=message):
+        load_options(write_yaml("m.yaml", {"models": [model]}), ModelsFile)

@@ -85,3 +85,24 @@ def test_bad_json_has_its_line(tmp_path):
 def test_missing_file_is_the_builtin_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such file"):
         read_prompts(tmp_path / "none.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"prompt": "half \ud83d"}, "no usable `messages` at .*:1"),
+        ({"prompt": "x", "reference": "half \ud83d"}, "`reference` at .*:1 holds half of"),
+        ({"prompt": "x", "id": "\ud83d"}, "`id` at .*:1 holds half of"),
+    ],
+)
+def test_half_a_surrogate_pair_is_refused_with_its_place(write_jsonl, row, message):
+    with pytest.raises(DataError, match=message):
+        read_prompts(write_jsonl("p.jsonl", [row]))
+
+
+def test_bytes_that_are_no_utf8_are_refused_with_their_place(tmp_path):
+    path = tmp_path / "p.jsonl"
+    path.write_bytes(b'{"prompt": "a"}\n{"prompt": "\xff"}\n')
+    with pytest.raises(DataError, match="no JSON at .*p.jsonl:2") as raised:
+        read_prompts(path)
+    assert raised.value.line == 2

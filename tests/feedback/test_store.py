@@ -169,3 +169,17 @@ def test_prompts_are_merged_by_id_and_a_changed_one_is_refused(tmp_path):
         assert store.prompts() == [two, one]
         with pytest.raises(DataError, match="another prompt with this id: 2"):
             store.add_prompts([Prompt("2", (("user", "c"),))])
+
+
+def test_segment_taken_away_misplaces_no_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module, "SEGMENT_BYTES", 400)
+    segments = filled(tmp_path / "s", 12).parent
+    (segments / "000001.jsonl").unlink()
+    with Store.write(tmp_path / "s") as store:
+        kept = [r["n"] for r in store.records()]
+        assert kept == list(range(12 - len(kept), 12))
+        assert [store.get(request_key(n=n))["n"] for n in kept] == kept
+        for number in range(12, 18):
+            store.append(record(number))
+            assert store.get(request_key(n=number))["n"] == number
+    assert not (segments / "000001.jsonl").exists()

@@ -3,6 +3,7 @@
 import json
 import math
 
+import polars as pl
 import pytest
 
 from zephyr_data.errors import DataError
@@ -179,6 +180,14 @@ def test_unknown_files_are_refused(feedback, tmp_path):
     (tmp_path / "x.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match="no AlpacaEval leaderboard"):
         feedback("winrate", tmp_path / "x.csv")
+
+
+def test_table_without_preferences_is_refused(feedback, tmp_path):
+    rows = [{"instruction": "i", "completions": [{"model": "m", "text": "t"}]}]
+    path = tmp_path / "t.parquet"
+    pl.DataFrame(rows).write_parquet(path)
+    with pytest.raises(DataError, match="a completion needs `model`, `text` and `score` at .*:1"):
+        feedback("winrate", path)
 
 
 def test_win_rate_without_preferences():

@@ -13,12 +13,11 @@ import openai
 import polars  # noqa: F401 # imported only: its threads start at the first query, in the children
 import pyarrow.parquet  # noqa: F401
 
-from zephyr_data.feedback import complete, judge, options, prompts, status, store, tables  # noqa: F401
+from zephyr_data.feedback import client, complete, judge, options, prompts, status, store, tables  # noqa: F401
 from zephyr_data.feedback.cli import app
-from zephyr_data.feedback.endpoint import tls_context
 
 openai.AsyncOpenAI  # noqa: B018 # loads what the package loads lazily
-tls_context()
+client.tls_context()
 
 
 def say(text):

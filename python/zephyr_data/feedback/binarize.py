@@ -137,13 +137,11 @@ def _answers(
     every = every.with_columns(reason=reason.otherwise(None))
     report.left_out_answers = _counts(every["reason"])
     kept = every.filter(pl.col("reason").is_null()).drop("reason", "text_hash", "usable")
-    numbers = [
-        draws.numbers(options.seed, "binarize", prompt_id, model)
-        for prompt_id, model in kept.select("prompt_id", "model").iter_rows()
-    ]
+    best, other = draws.columns_of_numbers(
+        options.seed, "binarize", kept["prompt_id"], kept["model"]
+    )
     return kept.with_columns(
-        _best=pl.Series([one for one, _ in numbers], dtype=pl.UInt64),
-        _other=pl.Series([two for _, two in numbers], dtype=pl.UInt64),
+        _best=pl.Series(best, dtype=pl.UInt64), _other=pl.Series(other, dtype=pl.UInt64)
     ).sort("prompt_id", "position")
 
 

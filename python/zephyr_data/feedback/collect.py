@@ -72,8 +72,9 @@ class Asker:
         self._budget = budget
         self._seed = seed
         self._reserved = 0.0
+        self._unbooked: dict[str, float] = {}
         self._freed = asyncio.Condition()
-        self._asked: dict[str, asyncio.Task[Record]] = {}
+        self._asked: dict[str, asyncio.Future[Record]] = {}
         self.stop_error: EndpointError | None = None
 
     async def ask(self, request: Request) -> Record:
@@ -88,11 +89,23 @@ class Asker:
             return record
         # two jobs may ask the same question (one text at two places): one request answers both
         running = self._asked.get(request.key)
-        if running is None:
-            running = asyncio.ensure_future(self._ask_endpoint(request))
-            self._asked[request.key] = running
-            running.add_done_callback(lambda _: self._asked.pop(request.key, None))
-        return await running
+        if running is not None:
+            return await asyncio.shield(running)
+        running = self._asked[request.key] = asyncio.get_running_loop().create_future()
+        try:
+            record = await self._ask_endpoint(request)
+        except BaseException as error:
+            if isinstance(error, (RequestFailed, Stopped)):
+                running.set_exception(error)
+                running.exception()  # often nobody else waits; that is no error to log
+            else:
+                running.cancel()
+            raise
+        else:
+            running.set_result(record)
+            return record
+        finally:
+            del self._asked[request.key]
 
     async def _ask_endpoint(self, request: Request) -> Record:
         endpoint = request.endpoint
@@ -108,20 +121,21 @@ class Asker:
         finally:
             # only now: between the two the cost would be in neither sum
             self.progress.in_flight -= 1
-            async with self._freed:
-                self._reserved -= reserved
-                self._freed.notify_all()
+            await self._release(request.key, reserved)
 
     async def _attempts(
         self, request: Request, tokens: int
     ) -> tuple[Outcome, list[dict[str, int]], list[dict[str, Any]]]:
         """Asks until an answer is final; also returns what each attempt used and how it went."""
         endpoint, options = request.endpoint, request.endpoint.options
-        body = {**options.sampling.body(), **request.extra}
+        body = {**endpoint.body, **request.extra}
         usages: list[dict[str, int]] = []
         attempts: list[dict[str, Any]] = []
+        outcome = Outcome("retry")
         while True:
             await endpoint.pace.wait(tokens)
+            if self.stop_error and usages:
+                return outcome, usages, attempts  # it was paid for: into the store with it
             self._check_stopping()
             began = time.perf_counter()
             outcome = await endpoint.ask(request.prompt_id, request.messages, body)
@@ -136,6 +150,8 @@ class Asker:
             attempts.append({"error": outcome.error, "seconds": round(seconds, 4)})
             again = outcome.kind == "retry" or (outcome.empty and len(usages) < EMPTY_ATTEMPTS)
             if not again or len(attempts) >= options.max_attempts or self.stop_error:
+                return outcome, usages, attempts
+            if outcome.empty and not self._fits(endpoint, request, usages):
                 return outcome, usages, attempts
             wait = outcome.retry_after
             if wait is None:
@@ -170,7 +186,7 @@ class Asker:
             "request": {
                 "model": endpoint.options.model or endpoint.name,
                 "messages": request.messages,
-                **endpoint.options.sampling.body(),
+                **endpoint.body,
                 **request.extra,
             },
             "answer": outcome.answer,
@@ -218,8 +234,10 @@ class Asker:
         """Waits until the request fits the budget even if it uses all its tokens."""
         self._check_stopping()
         limit = self._budget.max_cost
+        if limit is None:
+            return
         async with self._freed:
-            while limit is not None and self.store.cost + self._reserved + cost > limit:
+            while self._booked() + cost > limit:
                 if self._reserved <= 0:
                     self.stop(
                         f"the budget is spent: {self.store.cost:.4f} of {limit:g}, the next request"
@@ -230,12 +248,37 @@ class Asker:
                 await self._freed.wait()
             self._reserved += cost
 
+    def _fits(self, endpoint: Endpoint, request: Request, usages: list[dict[str, int]]) -> bool:
+        """Whether another attempt at an empty answer, which was paid for, fits the budget too."""
+        limit = self._budget.max_cost
+        if limit is None:
+            return True
+        spent = sum(self._price(endpoint, *_both(usage)) for usage in usages)
+        # what this request reserved covers the next attempt; what it spent is in no sum yet
+        self._unbooked[request.key] = spent
+        return self._booked() <= limit
+
+    def _booked(self) -> float:
+        """What was spent, in or not yet in the store, and what may be by requests in flight."""
+        return self.store.cost + self._reserved + sum(self._unbooked.values())
+
+    async def _release(self, key: str, cost: float) -> None:
+        if self._budget.max_cost is not None:
+            async with self._freed:
+                self._reserved -= cost
+                self._unbooked.pop(key, None)
+                self._freed.notify_all()
+
     @staticmethod
     def _price(endpoint: Endpoint, prompt_tokens: int, completion_tokens: int) -> float:
         price = endpoint.options.price
         if price is None:
             return 0.0
         return (prompt_tokens * price.input + completion_tokens * price.output) / 1e6
+
+
+def _both(usage: dict[str, int]) -> tuple[int, int]:
+    return usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0)
 
 
 def _estimated_usage(request: Request, outcome: Outcome) -> dict[str, int]:
@@ -273,13 +316,12 @@ async def collect(jobs: Sequence[Job], asker: Asker) -> None:
         queues[endpoint.name].append(job)
         endpoints[endpoint.name] = endpoint
     check_budget(endpoints.values(), asker._budget)
-    for endpoint in endpoints.values():
-        endpoint.prepare()
     # what is alive now stays to the end; without this the garbage collector walks through all of
     # it (imported packages, prompts, jobs) again and again while requests come and go
-    gc.collect()
     gc.freeze()
     try:
+        for endpoint in endpoints.values():
+            await endpoint.prepare()
         async with asyncio.TaskGroup() as group:
             for name, queue in queues.items():
                 waiting = iter(queue)

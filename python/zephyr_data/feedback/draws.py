@@ -12,10 +12,13 @@ in the pool changes only those prompts that draw it.
 from __future__ import annotations
 
 from hashlib import sha256
+from struct import Struct
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+
+_two_numbers: Callable[[bytes], tuple[int, int]] = Struct(">QQ16x").unpack
 
 
 def digest(seed: int, *parts: str) -> bytes:
@@ -31,8 +34,25 @@ def fraction(seed: int, *parts: str) -> float:
 
 def numbers(seed: int, *parts: str) -> tuple[int, int]:
     """Two independent 64-bit numbers, for draws that are made inside a data frame."""
-    raw = digest(seed, *parts)
-    return int.from_bytes(raw[:8], "big"), int.from_bytes(raw[8:16], "big")
+    return _two_numbers(digest(seed, *parts))
+
+
+def columns_of_numbers(
+    seed: int, purpose: str, *columns: Iterable[str]
+) -> tuple[list[int], list[int]]:
+    """`numbers` for every row of some columns; what the rows share is put together once."""
+    start = f"{seed}|{len(purpose)}:{purpose}"
+    pairs = [
+        _two_numbers(
+            sha256(
+                (start + "".join([f"{len(part)}:{part}" for part in row])).encode(
+                    "utf-8", "surrogatepass"
+                )
+            ).digest()
+        )
+        for row in zip(*columns, strict=True)
+    ]
+    return [one for one, _ in pairs], [two for _, two in pairs]
 
 
 def rank(seed: int, purpose: str, prompt_id: str, items: Iterable[str]) -> list[str]:

@@ -4,20 +4,18 @@ An endpoint is asked once per call; what to do about a failure is decided in `co
 answer is sorted here into four kinds: `ok`, `retry` (worth another attempt), `failed` (this
 request will never work) and `fatal` (no request will: wrong key, unknown model).
 
-The `openai` client does the asking, with its own retries switched off (they could neither be
-counted nor paid for) and the answer taken raw: a page of HTML with status 200 must be seen.
+The `openai` client does the asking (`client.py`), with its own retries switched off (they could
+neither be counted nor paid for) and the answer taken raw: a page of HTML with status 200 must be seen.
 """
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import importlib.util
 import json
 import os
 import sys
 from dataclasses import dataclass, field
-from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -26,10 +24,10 @@ from zephyr_data.feedback.pace import Pace, retry_after
 from zephyr_data.feedback.prompts import read_rows
 
 if TYPE_CHECKING:
-    import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from zephyr_data.feedback.client import Client
     from zephyr_data.feedback.options import Answerer
     from zephyr_data.feedback.prompts import Message
 
@@ -101,7 +99,8 @@ class Endpoint:
         self.name = options.name
         self.pace = Pace(options.requests_per_minute, options.tokens_per_minute)
         self.secret: str | None = None
-        self._client: Any = None
+        self.body = options.sampling.body()
+        self._client: Client | None = None
         self._function: Callable[..., Any] | None = None
         self._answers: dict[str, str] | None = None
         self.local_version: str | None = None
@@ -120,9 +119,9 @@ class Endpoint:
         """What of the options can change an answer; the address and the price cannot."""
         options = self.options
         kind = {"model": options.model} if options.base_url else {"local": self.local_version}
-        return {"name": self.name, **kind, "body": options.sampling.body()}
+        return {"name": self.name, **kind, "body": self.body}
 
-    def prepare(self) -> None:
+    async def prepare(self) -> None:
         """Makes the client; the key is read from the environment and kept nowhere else.
 
         Raises:
@@ -132,10 +131,10 @@ class Endpoint:
         if options.base_url is None or self._client is not None:
             return
         try:
-            import openai
-        except ImportError:
+            from zephyr_data.feedback.client import Client
+        except ImportError as error:
             raise ConfigError(
-                "asking an endpoint needs the `openai` package\n"
+                f"asking an endpoint needs the package: {error.name}\n"
                 "hint: pip install 'zephyr-data[feedback]'"
             ) from None
         if options.key_env is not None:
@@ -146,16 +145,13 @@ class Endpoint:
                     f"{options.key_env}\nhint: export {options.key_env}=...",
                     "key_env",
                 )
-        arguments: dict[str, Any] = {
-            "base_url": options.base_url,
-            "api_key": self.secret or "none",
-            "max_retries": 0,
-            "timeout": options.timeout_s,
-        }
-        http_client = _http_client(options)
-        if http_client is not None:
-            arguments["http_client"] = http_client
-        self._client = openai.AsyncOpenAI(**arguments)
+        self._client = Client(
+            options.base_url,
+            self.secret or "none",
+            timeout_s=options.timeout_s,
+            connections=options.concurrency,
+        )
+        await self._client.open()
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -172,11 +168,7 @@ class Endpoint:
             if answer is None:
                 return Outcome("failed", f"the answer file of `{self.name}` lacks id: {prompt_id}")
             return Outcome("ok", answer=answer, finish_reason="stop", usage={})
-        outcome = await self._request({"model": self.options.model, "messages": messages, **body})
-        if outcome.error and self.secret:
-            # some services repeat the key they refuse
-            outcome.error = outcome.error.replace(self.secret, "***")
-        return outcome
+        return await self._request({"model": self.options.model, "messages": messages, **body})
 
     def _call(self, messages: list[Message]) -> Outcome:
         assert self._function is not None
@@ -189,48 +181,21 @@ class Endpoint:
         return Outcome("ok", answer=answer, finish_reason="stop", usage={})
 
     async def _request(self, body: dict[str, Any]) -> Outcome:
-        import httpx2
-        import openai
-
+        assert self._client is not None
         try:
-            async with asyncio.timeout(self.options.timeout_s):
-                response = await self._client.post(
-                    "/chat/completions", body=body, cast_to=httpx2.Response
-                )
-        except openai.APIStatusError as error:
-            return _status_outcome(error.status_code, error.response.text, error.response.headers)
+            reply = await self._client.post(body)
         except TimeoutError:
             return Outcome("retry", f"no answer within {self.options.timeout_s:g} s")
-        except (openai.APIError, OSError) as error:
-            cause = error.__cause__ or error
-            if isinstance(cause, (httpx2.ReadTimeout, httpx2.WriteTimeout)):
-                return Outcome("retry", f"no answer within {self.options.timeout_s:g} s")
-            return Outcome("retry", f"connection failed: {type(cause).__name__}: {cause}"[:300])
-        return read_response(response.content)
-
-
-def _http_client(options: Answerer) -> Any:  # noqa: ANN401 # the type is the optional package's
-    """A client over aiohttp where installed: measured at 0.6 of the default's CPU per request."""
-    import openai
-
-    if importlib.util.find_spec("aiohttp") is None:
-        return None
-    import httpx2
-
-    limits = httpx2.Limits(
-        max_connections=options.concurrency, max_keepalive_connections=options.concurrency
-    )
-    return openai.DefaultAioHttpClient(
-        timeout=options.timeout_s, limits=limits, verify=tls_context()
-    )
-
-
-@cache
-def tls_context() -> ssl.SSLContext:
-    """One context for all endpoints: loading the certificates takes a tenth of a second."""
-    import httpx2
-
-    return httpx2.create_ssl_context()
+        except OSError as error:
+            return Outcome("retry", f"connection failed: {type(error).__name__}: {error}"[:300])
+        content = reply.content
+        if self.secret:
+            # some services repeat the key they refuse; before anything is cut to length
+            content = content.replace(self.secret.encode(), b"***")
+        if reply.status != 200:
+            text = content.decode("utf-8", "replace")
+            return _status_outcome(reply.status, text, reply.headers)
+        return read_response(content)
 
 
 def _answer_of(row: dict[str, Any], path: Path, number: int) -> str:
@@ -246,7 +211,7 @@ def _answer_of(row: dict[str, Any], path: Path, number: int) -> str:
     return answer
 
 
-def _status_outcome(status: int, text: str, headers: Any) -> Outcome:  # noqa: ANN401
+def _status_outcome(status: int, text: str, headers: Mapping[str, str]) -> Outcome:
     error = f"status {status}: {_error_message(text)}"
     if status in RETRIED_STATUS or status >= 500:
         return Outcome("retry", error, retry_after=retry_after(headers), rate_limited=status == 429)
@@ -283,7 +248,8 @@ def read_response(raw: bytes) -> Outcome:
         rest["logprobs"] = choice["logprobs"]
     outcome = Outcome(
         "ok",
-        answer=content or "",
+        # half of a surrogate pair can be neither hashed nor sent on
+        answer=(content or "").encode("utf-8", "replace").decode("utf-8"),
         finish_reason=choice.get("finish_reason"),
         usage=_usage(body.get("usage")),
         response=rest,
@@ -299,6 +265,7 @@ def _usage(usage: Any) -> dict[str, int] | None:  # noqa: ANN401
     if not isinstance(usage, dict):
         return None
     names = ("prompt_tokens", "completion_tokens")
-    if not all(isinstance(usage.get(name), int) for name in names):
+    counts = {name: usage.get(name) for name in names}
+    if not all(type(count) is int and count >= 0 for count in counts.values()):
         return None
-    return {name: usage[name] for name in names}
+    return cast("dict[str, int]", counts)

@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass
-from hashlib import sha256
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -85,8 +84,15 @@ class Judge:
         self.name = options.name
         self.template = templates.load_template(TEMPLATES[mode])
         self._seed = seed
-        parts = (self.template.version, REPAIR, str(seed), str(self.endpoint.identity))
-        self.setup = sha256("\n".join((*parts, options.system or "")).encode()).hexdigest()[:16]
+        # as canonical as the requests' keys: else what counts as the same request would not count
+        # as the same judge
+        self.setup = request_key(
+            template=self.template.version,
+            repair=REPAIR,
+            seed=seed,
+            judge=self.endpoint.identity,
+            system=options.system,
+        )[:16]
 
     def request(self, question: Question) -> Request:
         """The request of a question."""

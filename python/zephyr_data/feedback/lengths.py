@@ -43,7 +43,7 @@ def balance_lengths(pairs: pl.DataFrame, seed: int) -> pl.DataFrame:
     Within each doubling of the difference, so that few large differences do not outweigh many
     small ones; which pairs stay is a hash. Pairs of equal length all stay.
     """
-    order = [draws.numbers(seed, "balance", identifier)[0] for identifier in pairs["id"]]
+    order, _ = draws.columns_of_numbers(seed, "balance", pairs["id"])
     difference = pl.col("chosen_length") - pl.col("rejected_length")
     marked = pairs.with_columns(
         _order=pl.Series(order, dtype=pl.UInt64),

@@ -14,6 +14,7 @@ answers: answers/bundled.jsonl
 from __future__ import annotations
 
 import difflib
+import json
 from pathlib import Path  # pydantic needs it when the program runs
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, get_args
 
@@ -25,6 +26,8 @@ from zephyr_data.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+RESERVED = frozenset({"model", "messages", "stream", "n"})
+"""Body fields that are ours: of `n` answers all would be paid for and one read."""
 Mode = Literal["aspects", "overall", "pairwise", "reference", "rule"]
 Aspect = Literal["instruction_following", "truthfulness", "honesty", "helpfulness"]
 ASPECTS: tuple[str, ...] = get_args(Aspect)
@@ -49,6 +52,19 @@ class Sampling(Options):
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     extra: dict[str, Any] = Field(default_factory=dict)
     """Further fields of the request body, sent as they are."""
+
+    @model_validator(mode="after")
+    def _extra_is_extra(self) -> Self:
+        for name in self.extra:
+            if name in type(self).model_fields or name == "max_completion_tokens":
+                raise ValueError(f"`extra` holds a field that has an option of its own: {name}")
+            if name in RESERVED:
+                raise ValueError(f"`extra` holds a field that must not change: {name}")
+        try:
+            json.dumps(self.extra, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"`extra` cannot be sent as JSON: {error}") from None
+        return self
 
     def body(self) -> dict[str, Any]:
         """The fields of the request body, without those that were not set."""
@@ -95,6 +111,11 @@ class Answerer(Options):
             raise ValueError(
                 f"model `{self.name}` needs exactly one of `base_url`, `function`, `answers`, "
                 f"found: {', '.join(kinds) or 'none'}"
+            )
+        if self.base_url is not None and not self.base_url.startswith(("http://", "https://")):
+            raise ValueError(
+                f"`base_url` of model `{self.name}` must begin with http:// or https://, "
+                f"found: {self.base_url}"
             )
         if self.base_url is not None and not self.model:
             raise ValueError(f"model `{self.name}` has a `base_url` but no `model`")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -86,4 +87,6 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _bounded(seconds: float) -> float:
+    if not math.isfinite(seconds):
+        raise ValueError(f"no number of seconds: {seconds}")
     return min(max(seconds, 0.0), MAX_RETRY_AFTER)

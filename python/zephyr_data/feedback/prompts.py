@@ -93,7 +93,7 @@ def _read_array(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, row
 
 
-def _lines(path: Path) -> Iterator[str]:
+def _lines(path: Path) -> Iterator[bytes]:
     import pyarrow as pa
 
     codec = {".gz": "gzip", ".zst": "zstd"}.get(path.suffix)
@@ -103,19 +103,19 @@ def _lines(path: Path) -> Iterator[str]:
         rest = b""
         while chunk := stream.read(1 << 20):
             *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                yield line.decode("utf-8")
+            yield from lines
         if rest:
-            yield rest.decode("utf-8")
+            yield rest
 
 
-def _object(path: Path, number: int, line: str) -> dict[str, Any]:
+def _object(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        row = json.loads(line.decode("utf-8"))
     except ValueError as error:
         raise DataError(f"no JSON at {path}:{number}: {error}", str(path), number) from None
     if not isinstance(row, dict):
-        raise DataError(f"no JSON object at {path}:{number}: {line[:80]}", str(path), number)
+        text = line[:80].decode("utf-8", "replace")
+        raise DataError(f"no JSON object at {path}:{number}: {text}", str(path), number)
     return row
 
 
@@ -155,7 +155,26 @@ def parse_prompt(row: dict[str, Any], path: Path, number: int) -> Prompt:
         name: None if row.get(name) is None else str(row[name])
         for name in ("source", "reference", "category")
     }
+    for name, text in {"id": str(identifier), **optional}.items():
+        if text is not None and not _sendable(text):
+            raise DataError(
+                f"`{name}` at {path}:{number} holds half of a surrogate pair: {text[:60]!r}",
+                str(path),
+                number,
+                name,
+            )
     return Prompt(id=str(identifier), messages=messages, **optional)
+
+
+def _sendable(text: object) -> bool:
+    """Whether it is text; with half of a surrogate pair it can be neither hashed nor sent."""
+    if not isinstance(text, str):
+        return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _messages(row: dict[str, Any], path: Path, number: int) -> tuple[tuple[str, str], ...]:
@@ -172,13 +191,13 @@ def _messages(row: dict[str, Any], path: Path, number: int) -> tuple[tuple[str, 
     if value is None:
         value = row.get("prompt")
         if isinstance(value, str) and value.strip():
-            return (("user", value),)
-        if not isinstance(value, list):
+            value = [{"role": "user", "content": value}]
+        elif not isinstance(value, list):
             raise bad("prompt", value)
     if not isinstance(value, list) or not value:
         raise bad("messages", value)
     for message in value:
-        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
+        if not isinstance(message, dict) or not _sendable(message.get("content")):
             raise bad("messages", message)
         if message.get("role") not in ROLES:
             raise bad("messages", message.get("role"))

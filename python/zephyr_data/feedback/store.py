@@ -36,6 +36,7 @@ FSYNC_SECONDS = 1.0
 PREFIX = b'{"key":"'
 STATUS = b'","status":"'
 COST = b'","cost":'
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 Record = dict[str, Any]
 
@@ -182,7 +183,7 @@ class Store:
 
     def segments(self) -> list[Path]:
         """The segment files, oldest first."""
-        return sorted((self.path / "segments").glob("*.jsonl"))
+        return sorted((self.path / "segments").glob("[0-9]*.jsonl"), key=_number)
 
     def _load(self, *, scan: bool = True) -> None:
         self.state = json.loads((self.path / "store.json").read_text(encoding="utf-8"))
@@ -191,10 +192,11 @@ class Store:
                 f"the store at `{self.path}` has another format, found: {self.state.get('format')}"
             )
         segments = self.segments() if scan else []
-        for number, segment in enumerate(segments):
-            self._scan(number, segment, last=number == len(segments) - 1)
+        for segment in segments:
+            self._scan(segment, last=segment == segments[-1])
 
-    def _scan(self, number: int, segment: Path, *, last: bool) -> None:
+    def _scan(self, segment: Path, *, last: bool) -> None:
+        number = _number(segment)
         size = segment.stat().st_size
         offset = 0
         with segment.open("rb") as file:
@@ -216,12 +218,14 @@ class Store:
     def _open_segment(self) -> None:
         segments = self.segments()
         if not segments or segments[-1].stat().st_size >= SEGMENT_BYTES:
-            path = self.path / "segments" / f"{len(segments) + 1:06}.jsonl"
+            # after the last one, not at the first gap: somebody may have taken a file away
+            number = _number(segments[-1]) + 1 if segments else 1
+            path = self.path / "segments" / f"{number:06}.jsonl"
         else:
             path = segments[-1]
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         self._size = os.fstat(self._file).st_size
-        self._segment = int(path.stem) - 1
+        self._segment = _number(path)
 
     def append(self, record: Record) -> None:
         """Writes one finished request; from its return on it survives a kill."""
@@ -231,8 +235,8 @@ class Store:
             self._open_segment()
         assert self._file is not None
         head = {"key": record["key"], "status": record["status"], "cost": record["cost"]}
-        text = json.dumps({**head, **record}, ensure_ascii=False, separators=(",", ":"))
-        line = text.encode("utf-8", "surrogatepass" if text.isascii() else "replace") + b"\n"
+        text = _encode({**head, **record})
+        line = text.encode("utf-8", "replace") + b"\n"
         try:
             written = os.write(self._file, line)
             if written != len(line):
@@ -262,15 +266,15 @@ class Store:
             return None
         descriptor = self._readers.get(place.segment)
         if descriptor is None:
-            path = self.path / "segments" / f"{place.segment + 1:06}.jsonl"
+            path = self.path / "segments" / f"{place.segment:06}.jsonl"
             descriptor = self._readers[place.segment] = os.open(path, os.O_RDONLY)
         record: Record = json.loads(os.pread(descriptor, place.length, place.offset))
         return record
 
     def records(self) -> Iterator[Record]:
         """All finished records, each key once (its last line), in the order they were written."""
-        for number, segment in enumerate(self.segments()):
-            offset = 0
+        for segment in self.segments():
+            number, offset = _number(segment), 0
             with segment.open("rb") as file:
                 for line in file:
                     place = Place(number, offset, len(line))
@@ -301,6 +305,10 @@ class Store:
             text = "".join(prompt.as_json() + "\n" for prompt in merged)
             write_atomically(self.path / "prompts.jsonl", text)
         return merged
+
+
+def _number(segment: Path) -> int:
+    return int(segment.stem)
 
 
 def _whole(line: bytes) -> bool:

@@ -12,6 +12,7 @@ import json
 from collections import defaultdict
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from zephyr_data.feedback.complete import plan
@@ -202,6 +203,7 @@ def verdict_rows(
         else:
             first[record["key"]] = record
     rows += _judgment_rows(first, repairs)
+    rows += missing_rows(store.state, answered, rows)
     return sorted(
         rows,
         key=lambda r: (
@@ -214,6 +216,48 @@ def verdict_rows(
             r["completion"],
         ),
     )
+
+
+def missing_rows(
+    state: dict[str, Any],
+    answered: Sequence[tuple[Prompt, Sequence[Completion]]],
+    rows: Sequence[dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """A null for every verdict that should be there and is not: its request failed, or never left.
+
+    Without it a mean over three aspects, or a win rate over two opponents, would be compared with
+    its neighbours' as if it were whole.
+    """
+    there: set[tuple[str | None, ...]] = set()
+    for row in rows:
+        texts = sorted([row["model"], row["opponent"] or ""])
+        there.add((row["mode"], row["judge"], row["prompt_id"], row["aspect"], *texts))
+    missing: list[dict[str, Any]] = []
+    for mode, judging in state.get("judgings", {}).items():
+        for judge, details in judging["judges"].items():
+            for prompt, completions in answered:
+                if mode == "reference" and prompt.reference is None:
+                    continue
+                usable = sorted((c for c in completions if c.usable), key=lambda c: c.model)
+                for aspect in details["aspects"] if mode == "aspects" else (None,):
+                    groups = combinations(usable, 2) if mode == "pairwise" else zip(usable)
+                    for group in groups:
+                        models = [c.model for c in group]
+                        key = (mode, judge, prompt.id, aspect, *sorted([*models, ""][:2]))
+                        if key in there:
+                            continue
+                        task = {
+                            "mode": mode,
+                            "prompt_id": prompt.id,
+                            "aspect": aspect,
+                            "judge": judge,
+                            "models": models,
+                            "shown": [c.key for c in group],
+                        }
+                        row = _row(task, 0, None, MISSING, None)
+                        row["opponent"] = models[1] if mode == "pairwise" else None
+                        missing.append(row)
+    return missing
 
 
 def _present(record: Record, usable: set[str]) -> bool:

@@ -148,6 +148,14 @@ def _read_feedback_table(path: Path) -> dict[str, Judged]:
     for number, row in read_rows(path):
         baseline = (row.get("baseline") or {}).get("text")
         for completion in row["completions"]:
+            if not {"model", "text", "score"} <= set(completion):
+                raise DataError(
+                    f"a completion needs `model`, `text` and `score` at {path}:{number}, found: "
+                    f"{', '.join(sorted(completion))}",
+                    str(path),
+                    number,
+                    "completions",
+                )
             score = completion["score"]
             if score is not None and not 0 <= score <= 1:
                 raise DataError(

@@ -24,6 +24,11 @@ impl From<CoreError> for PyErr {
 
 fn exception(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
     let message = error.to_string();
+    // What could not be removed is a note on the error that came first.
+    let mut error = error;
+    while let Error::Left { error: first, .. } = error {
+        error = first;
+    }
     let ours = |class: &str, arguments: Bound<'_, PyTuple>| {
         let class = py.import("zephyr_data.errors")?.getattr(class)?;
         Ok(PyErr::from_value(class.call1(arguments)?))

@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 
 mod encoder;
 mod error;
+mod near;
 mod options;
 mod stages;
 mod truecase;
@@ -15,6 +16,8 @@ mod _core {
 
     #[pymodule_export]
     use super::encoder::ChatEncoder;
+    #[pymodule_export]
+    use super::near::{near_duplicates, near_pairs, words};
     #[pymodule_export]
     use super::options::default_options;
     #[pymodule_export]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use zephyr_data_core::dedup::exact;
+use zephyr_data_core::dedup::near::{Keep, Policy};
 use zephyr_data_core::filter::FilterOptions;
 use zephyr_data_core::filter::ai_preface::AiPrefaceOptions;
 use zephyr_data_core::filter::empty::EmptyOptions;
@@ -14,7 +15,7 @@ use zephyr_data_core::filter::repetition::RepetitionOptions;
 use zephyr_data_core::filter::turns::TurnsOptions;
 use zephyr_data_core::read::{OnBadRow, Shape};
 use zephyr_data_core::record::{Kind, Role};
-use zephyr_data_core::stage::{clean, dedup, encode, pack};
+use zephyr_data_core::stage::{clean, dedup, encode, near, pack};
 use zephyr_data_core::text::truecase::TruecaseOptions;
 
 /// A value of a closed list, by its name.
@@ -134,20 +135,54 @@ struct ConstantAnswer {
 pub(crate) struct DedupOptions {
     exact: bool,
     constant_answer: ConstantAnswer,
+    near: bool,
+    compare: String,
+    threshold: f64,
+    policy: String,
+    keep: String,
+    bands: usize,
+    rows: usize,
+    memory_limit: u64,
     test_fraction: f64,
     seed: u64,
 }
 
 impl DedupOptions {
-    pub(crate) fn into_core(self) -> dedup::DedupOptions {
+    pub(crate) fn into_core(self) -> PyResult<dedup::DedupOptions> {
+        let compare = [
+            ("prompt", near::Compare::Prompt),
+            ("conversation", near::Compare::Conversation),
+            ("assistant", near::Compare::Assistant),
+        ];
         let ConstantAnswer { enabled, min_prompts, min_chars } = self.constant_answer;
         let constant_answer = exact::ConstantAnswer { enabled, min_prompts, min_chars };
-        dedup::DedupOptions {
+        let near = near::NearOptions {
+            enabled: self.near,
+            compare: choice("dedup.compare", &self.compare, &compare)?,
+            threshold: self.threshold,
+            policy: policy(&self.policy)?,
+            keep: keep(&self.keep)?,
+            bands: self.bands,
+            rows: self.rows,
+            memory_limit: self.memory_limit,
+        };
+        Ok(dedup::DedupOptions {
             exact: exact::Options { exact: self.exact, constant_answer },
+            near,
             test_fraction: self.test_fraction,
             seed: self.seed,
-        }
+        })
     }
+}
+
+/// `policy` by name.
+pub(crate) fn policy(name: &str) -> PyResult<Policy> {
+    choice("dedup.policy", name, &[("direct", Policy::Direct), ("component", Policy::Component)])
+}
+
+/// `keep` by name.
+pub(crate) fn keep(name: &str) -> PyResult<Keep> {
+    choice("dedup.keep", name, &[("first", Keep::First), ("longest", Keep::Longest), ("best_score", Keep::BestScore)])
 }
 
 #[derive(FromPyObject)]

@@ -132,7 +132,7 @@ pub(crate) fn dedup(
     workers: usize,
     observer: Py<PyAny>,
 ) -> PyResult<StageResult> {
-    let options = options.into_core();
+    let options = options.into_core()?;
     run(py, &observer, |observer| stage::dedup::dedup(&folder, &options, workers, observer)).map(Into::into)
 }
 

@@ -93,6 +93,15 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
+    /// Something failed, and what was left behind could not be removed.
+    #[error("{error}\nnote: {left}")]
+    Left {
+        /// What failed.
+        #[source]
+        error: Box<Error>,
+        /// What could not be removed.
+        left: Box<Error>,
+    },
     /// The user asked to stop.
     #[error("interrupted")]
     Interrupted,

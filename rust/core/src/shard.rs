@@ -9,6 +9,10 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::ipc::reader::FileReader;
 use arrow::ipc::writer::{FileWriter, StreamWriter};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::properties::WriterProperties;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::error::{Error, Result};
@@ -166,6 +170,52 @@ impl PartWriter {
         self.close()?;
         Ok(self.done)
     }
+}
+
+/// Writes a Parquet file for people and other tools to read.
+pub struct ParquetWriter {
+    path: PathBuf,
+    writer: ArrowWriter<HashedFile>,
+    rows: u64,
+}
+
+impl ParquetWriter {
+    /// A file of `schema`, compressed with zstd.
+    pub fn create(path: &Path, schema: SchemaRef) -> Result<Self> {
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::default()))
+            // What is not written yet is held in memory.
+            .set_max_row_group_row_count(Some(1 << 16))
+            .build();
+        let file = HashedFile::create(path)?;
+        let writer = ArrowWriter::try_new(file, schema, Some(properties));
+        let writer = writer.map_err(|error| parquet_error(path, error))?;
+        Ok(ParquetWriter { path: path.to_path_buf(), writer, rows: 0 })
+    }
+
+    /// Appends a batch.
+    pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.rows += batch.num_rows() as u64;
+        self.writer.write(batch).map_err(|error| parquet_error(&self.path, error))
+    }
+
+    /// Writes the rest and closes the file.
+    pub fn finish(self) -> Result<FileEntry> {
+        let ParquetWriter { path, writer, rows } = self;
+        writer.into_inner().map_err(|error| parquet_error(&path, error))?.finish(Some(rows))
+    }
+}
+
+/// An error of the Parquet writer: nearly always the file system's.
+fn parquet_error(path: &Path, error: ParquetError) -> Error {
+    let source = match error {
+        ParquetError::External(source) => match source.downcast::<io::Error>() {
+            Ok(source) => *source,
+            Err(other) => io::Error::other(other),
+        },
+        other => io::Error::other(other),
+    };
+    Error::io("write", path)(source)
 }
 
 /// Reads the batches of parts, one part after the other.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+COMPLETION_FIELDS = {"model", "text", "score", "annotator"}
 FIELDS = {"instruction", "output_1", "generator_1", "output_2", "generator_2", "annotator"}
 
 
@@ -36,6 +37,8 @@ def _table_row(row: dict[str, Any], path: Path, number: int, counts: Imported) -
         raise refuse("no `instruction` and `completions`", sorted(row), path, number, "instruction")
     answers: dict[str, Answer] = {}
     for completion in row["completions"]:
+        if not set(completion) >= COMPLETION_FIELDS:
+            raise refuse("no usable completion", sorted(completion), path, number, "completions")
         model, score = completion["model"], completion["score"]
         if model in answers:
             raise refuse(f"model `{model}` comes twice", model, path, number, "completions.model")

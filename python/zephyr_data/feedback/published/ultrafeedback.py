@@ -88,7 +88,11 @@ def _check(row: dict[str, Any], path: Path, number: int) -> None:
     for name, kind in (("source", str), ("instruction", str), ("completions", list)):
         if not isinstance(row.get(name), kind):
             raise refuse(f"no usable `{name}`", row.get(name), path, number, name)
+    if not all(isinstance(c, dict) for c in row["completions"]):
+        raise refuse("no usable `completions`", row["completions"], path, number, "completions")
     models = [c.get("model") for c in row["completions"]]
+    if not all(isinstance(model, str) for model in models):
+        raise refuse("no usable `model`", models, path, number, "completions")
     if len(set(models)) < len(models):
         raise refuse("a model comes twice", models, path, number, "completions")
 

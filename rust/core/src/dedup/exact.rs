@@ -115,6 +115,11 @@ impl Keys {
         }
     }
 
+    /// The keys of the prompts alone.
+    pub fn into_prompts(self) -> Vec<u64> {
+        self.prompt
+    }
+
     /// Number of rows so far.
     pub fn len(&self) -> usize {
         self.row.len()

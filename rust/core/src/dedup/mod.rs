@@ -1,3 +1,4 @@
-//! Which rows say what another row already says. Looks at keys only, never at texts: what is global must stay small.
+//! Which rows say what other rows say.
 
 pub mod exact;
+pub mod near;

@@ -79,6 +79,16 @@ pub fn changes() -> SchemaRef {
     ]))
 }
 
+/// Columns of `dedup/clusters.parquet`: the rows that are like others, and those that stay for them.
+pub fn clusters() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("id", DataType::Utf8, false),
+        Field::new("cluster", DataType::UInt32, false),
+        Field::new("representative", DataType::Utf8, false),
+        Field::new("similarity", DataType::Float64, false),
+    ]))
+}
+
 /// A row that goes, with the evidence.
 #[derive(Clone, Debug)]
 pub struct Reject {

@@ -93,6 +93,12 @@ impl<'a> RowsView<'a> {
         self.split.map(|column| column.value(index))
     }
 
+    /// The score of the chosen answer of row `index`, if it has one.
+    pub fn score_chosen(&self, index: usize) -> Option<f64> {
+        let [chosen, _] = self.scores?;
+        chosen.is_valid(index).then(|| chosen.value(index))
+    }
+
     /// The message lists: `[messages]`, or `[prompt, chosen, rejected]`.
     pub fn lists(&self) -> &[MessagesView<'a>] {
         &self.lists

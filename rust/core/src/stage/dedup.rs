@@ -1,9 +1,9 @@
-//! All rows at once, by their keys: exact duplicates, constant answers, and the train/test split.
+//! All rows at once: exact duplicates, constant answers, near-duplicates, and the train/test split.
 //!
-//! Two passes over `DIR/clean`: the first keeps a few dozen bytes a row, the second writes the rows that stay.
+//! Passes over `DIR/clean`: the first keeps a few dozen bytes a row; the second, for near-duplicates, takes the words of the
+//! rows that must be compared; the last writes the rows that stay.
 
-use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,13 +12,17 @@ use arrow::compute::filter_record_batch;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Counts, Observer, Outcome, Progress, Ticker, below, ordered, previous, run};
-use crate::dedup::exact::{self, AnswerKey, Fate, Keys};
+use super::dedup_output::Output;
+use super::fate::Fate;
+use super::near::scratch::Scratch;
+use super::near::{Found, NearOptions, Sketches, compare};
+use super::{Observer, Outcome, Progress, Ticker, holds_rows, ordered, previous, run};
+use crate::dedup::exact::{self, AnswerKey, Keys};
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
-use crate::record::{Kind, Role};
-use crate::schema::{self, Reject, RowsBuilder, RowsView};
-use crate::shard::{Framing, PartReader, PartWriter};
+use crate::record::Kind;
+use crate::schema::{self, RowsView};
+use crate::shard::PartReader;
 
 /// What goes, and how the rest is split.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -26,6 +30,9 @@ pub struct DedupOptions {
     /// Exact duplicates and constant answers.
     #[serde(flatten)]
     pub exact: exact::Options,
+    /// Near-duplicates.
+    #[serde(flatten)]
+    pub near: NearOptions,
     /// Share of all prompts that make the test set, from 0 to below 1.
     pub test_fraction: f64,
     /// Decides which prompts these are.
@@ -34,9 +41,12 @@ pub struct DedupOptions {
 
 impl Default for DedupOptions {
     fn default() -> Self {
-        DedupOptions { exact: exact::Options::default(), test_fraction: 0.01, seed: 0 }
+        DedupOptions { exact: exact::Options::default(), near: NearOptions::default(), test_fraction: 0.01, seed: 0 }
     }
 }
+
+/// The folder below DIR for what does not fit in memory.
+const SPILL: &str = ".dedup.spill";
 
 /// Reads `DIR/clean` and writes `DIR/dedup`.
 pub fn dedup(dir: &Path, options: &DedupOptions, workers: usize, observer: Observer<'_>) -> Result<Outcome> {
@@ -47,62 +57,153 @@ pub fn dedup(dir: &Path, options: &DedupOptions, workers: usize, observer: Obser
             hint: "0.01 keeps one prompt in a hundred for the test set".into(),
         });
     }
+    let spill = dir.join(SPILL);
+    Scratch::clear(&spill)?;
     let mut ticker = Ticker::new(observer);
     let (clean, inputs, paths) = previous(dir, "clean")?;
     let kind = clean.kind();
-    let rows_total: u64 = clean.files.iter().filter(|file| !file.name.contains('/')).filter_map(|file| file.rows).sum();
+    let rows_total: u64 = clean.files.iter().filter(|file| holds_rows(file)).filter_map(|file| file.rows).sum();
+    if options.near.enabled {
+        options.near.check(kind, rows_total)?;
+    }
     let text_bytes = clean.counts["text_bytes"].as_u64().unwrap_or(0);
-    let manifest = Manifest::new("dedup", kind, json!({"dedup": options}), inputs);
+    let mut recorded = json!({"dedup": options});
+    if let Some(section) = recorded["dedup"].as_object_mut() {
+        section.remove("memory_limit"); // no byte depends on it
+    }
+    let manifest = Manifest::new("dedup", kind, recorded, inputs);
     run(dir, "dedup", "dedup", manifest, |folder, manifest| {
-        // Two passes over the rows: progress counts every row twice, as bytes of text.
-        let rows_seen = AtomicU64::new(0);
-        let mut tick = || {
-            let seen = rows_seen.load(Ordering::Relaxed);
-            let done = text_bytes * seen / (2 * rows_total).max(1);
-            ticker.tick(Progress { stage: "dedup", done, total: text_bytes, rows: seen / 2 })
-        };
-        let mut keys = Keys::default();
-        let min_chars = options.exact.constant_answer.min_chars;
-        ordered::for_each(
-            workers,
-            PartReader::new(paths.clone()),
-            |batch| batch_keys(&batch, kind, min_chars),
-            |batch| {
-                rows_seen.fetch_add(batch.len() as u64, Ordering::Relaxed);
-                for (row, prompt, answers) in batch {
-                    keys.push(row, prompt, answers);
-                }
-                Ok(())
-            },
-            &mut tick,
-        )?;
-        let fates = keys.decide(&options.exact);
-        drop(keys);
-        let mut output = Output::create(folder, kind, &fates)?;
-        let mut first = 0;
-        let numbered = PartReader::new(paths).map(|batch| {
-            let batch = batch?;
-            let start = first;
-            first += batch.num_rows();
-            Ok((start, batch))
-        });
-        ordered::for_each(
-            workers,
-            numbered,
-            |(first, batch)| Ok((first, split(&batch, kind, &fates[first..], options)?, batch)),
-            |(first, (kept, text_bytes), batch)| {
-                rows_seen.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
-                output.text_bytes += text_bytes;
-                output.write(first, &kept, &batch)
-            },
-            &mut tick,
-        )?;
-        output.finish(manifest)?;
-        Ok(text_bytes)
+        Scratch::with(&spill, |scratch| {
+            // Progress counts every row once a pass, as bytes of text.
+            let passes = if options.near.enabled { 3 } else { 2 };
+            let rows_seen = AtomicU64::new(0);
+            let mut tick = || {
+                let seen = rows_seen.load(Ordering::Relaxed);
+                let done = text_bytes * seen / (passes * rows_total).max(1);
+                ticker.tick(Progress { stage: "dedup", done, total: text_bytes, rows: seen / passes })
+            };
+            let job = Job { kind, options, workers, paths, rows_seen: &rows_seen };
+            let (fates, found) = job.decide(rows_total, scratch, &mut tick)?;
+            let output = job.write(folder, &fates, found.as_ref(), &mut tick)?;
+            output.finish(manifest)?;
+            if options.near.enabled {
+                manifest.counts["near"] = options.near.report(found.map_or(0, |found| found.representatives.len()))?;
+            }
+            Ok(text_bytes)
+        })
     })
 }
 
-fn view(batch: &RecordBatch, kind: Kind) -> Result<RowsView<'_>> {
+/// What all passes share.
+struct Job<'a> {
+    kind: Kind,
+    options: &'a DedupOptions,
+    workers: usize,
+    paths: Vec<PathBuf>,
+    rows_seen: &'a AtomicU64,
+}
+
+impl Job<'_> {
+    /// Goes through all rows: `work` gets each batch with the number of its first row, on any thread; `write` what it made,
+    /// in order.
+    fn pass<O: Send>(
+        &self,
+        work: impl Fn(u32, &RecordBatch) -> Result<O> + Sync,
+        mut write: impl FnMut(u32, O) -> Result<()> + Send,
+        tick: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<()> {
+        let mut first = 0;
+        let numbered = PartReader::new(self.paths.clone()).map(|batch| {
+            let batch = batch?;
+            let start = first;
+            first += batch.num_rows() as u32;
+            Ok((start, batch))
+        });
+        ordered::for_each(
+            self.workers,
+            numbered,
+            |(first, batch)| Ok((first, batch.num_rows(), work(first, &batch)?)),
+            |(first, rows, output)| {
+                self.rows_seen.fetch_add(rows as u64, Ordering::Relaxed);
+                write(first, output)
+            },
+            tick,
+        )
+    }
+
+    /// What happens to each row.
+    fn decide(
+        &self,
+        rows_total: u64,
+        scratch: &Scratch,
+        tick: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<(Vec<Fate>, Option<Found>)> {
+        let Job { kind, options, workers, .. } = *self;
+        let min_chars = options.exact.constant_answer.min_chars;
+        let mut keys = Keys::default();
+        let mut sketches =
+            options.near.enabled.then(|| Sketches::new(&options.near, kind, rows_total as usize, workers, scratch));
+        self.pass(
+            |_, batch| {
+                let rows = view(batch, kind)?;
+                let near = if options.near.enabled { Some(compare::sketch(&rows, kind, &options.near)?) } else { None };
+                Ok((batch_keys(&rows, kind, min_chars), near))
+            },
+            |first, (exact, near)| {
+                for (row, prompt, answers) in exact {
+                    keys.push(row, prompt, answers);
+                }
+                match (&mut sketches, near) {
+                    (Some(sketches), Some(near)) => sketches.add(first, near),
+                    _ => Ok(()),
+                }
+            },
+            tick,
+        )?;
+        let mut fates: Vec<Fate> = keys.decide(&options.exact).into_iter().map(Fate::from).collect();
+        let Some(sketches) = sketches else { return Ok((fates, None)) };
+        let prompts = if options.test_fraction > 0.0 { keys.into_prompts() } else { Vec::new() };
+        let mut search = sketches.finish(&mut fates, &prompts)?;
+        drop(prompts);
+        let (wanted, mut sink) = search.pass();
+        let is_test = |prompt: &str| exact::is_test(prompt, options.seed, options.test_fraction);
+        self.pass(
+            |first, batch| Ok(wanted.texts(first, &view(batch, kind)?, is_test)),
+            |first, batch| sink.add(first, batch),
+            tick,
+        )?;
+        let found = search.finish(&mut fates, tick)?;
+        Ok((fates, Some(found)))
+    }
+
+    /// Writes the rows that stay, and those that go.
+    fn write<'f>(
+        &self,
+        folder: &Path,
+        fates: &'f [Fate],
+        found: Option<&'f Found>,
+        tick: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Output<'f>> {
+        let Job { kind, options, .. } = *self;
+        let mut output = Output::create(folder, kind, fates, found, options.near)?;
+        self.pass(
+            |first, batch| {
+                let is_test = found.map_or(&[][..], |found| &found.is_test);
+                let (kept, text_bytes) = split(batch, kind, first as usize, fates, is_test, options)?;
+                Ok((kept, text_bytes, batch.clone()))
+            },
+            |first, (kept, text_bytes, batch)| {
+                output.text_bytes += text_bytes;
+                output.write(first as usize, &kept, &batch)
+            },
+            tick,
+        )?;
+        Ok(output)
+    }
+}
+
+/// The columns of a batch of the clean stage.
+pub(super) fn view(batch: &RecordBatch, kind: Kind) -> Result<RowsView<'_>> {
     RowsView::new(batch, kind).ok_or_else(|| Error::Manifest {
         path: "clean".into(),
         message: "its columns are not those of this version".into(),
@@ -112,25 +213,30 @@ fn view(batch: &RecordBatch, kind: Kind) -> Result<RowsView<'_>> {
 
 type RowKeys = (u128, u64, [AnswerKey; 2]);
 
-fn batch_keys(batch: &RecordBatch, kind: Kind, min_chars: u32) -> Result<Vec<RowKeys>> {
-    let rows = view(batch, kind)?;
+fn batch_keys(rows: &RowsView<'_>, kind: Kind, min_chars: u32) -> Vec<RowKeys> {
     let mut lists = Vec::new();
     let keys = (0..rows.len()).map(|index| {
         lists.clear();
         lists.extend(rows.lists().iter().map(|list| list.get(index).collect::<Vec<_>>()));
         exact::keys_of(kind, &lists, min_chars)
     });
-    Ok(keys.collect())
+    keys.collect()
 }
 
-/// The rows that stay, with their side of the split, and their bytes of text.
-fn split(batch: &RecordBatch, kind: Kind, fates: &[Fate], options: &DedupOptions) -> Result<(RecordBatch, u64)> {
+/// The rows that stay, with their side of the split, and their bytes of text; `is_test` decides where it is not empty.
+fn split(
+    batch: &RecordBatch,
+    kind: Kind,
+    first: usize,
+    fates: &[Fate],
+    is_test: &[bool],
+    options: &DedupOptions,
+) -> Result<(RecordBatch, u64)> {
     let rows = view(batch, kind)?;
-    let user = Role::User.as_str();
+    let fates = &fates[first..];
     let side = |index: usize| {
-        let mut turns = rows.lists().iter().flat_map(|list| list.get(index));
-        let prompt = turns.find(|(role, _)| *role == user).map_or("", |(_, content)| content);
-        if exact::is_test(prompt, options.seed, options.test_fraction) { "test" } else { "train" }
+        let by_prompt = || exact::is_test(compare::prompt(&rows, index), options.seed, options.test_fraction);
+        if is_test.get(first + index).copied().unwrap_or_else(by_prompt) { "test" } else { "train" }
     };
     let sides: ArrayRef = Arc::new((0..rows.len()).map(|index| Some(side(index))).collect::<StringArray>());
     let mut columns = batch.columns().to_vec();
@@ -142,84 +248,4 @@ fn split(batch: &RecordBatch, kind: Kind, fates: &[Fate], options: &DedupOptions
     let contents = staying.flat_map(|index| rows.lists().iter().flat_map(move |list| list.get(index)));
     let text_bytes = contents.map(|(_, content)| content.len() as u64).sum();
     Ok((kept, text_bytes))
-}
-
-struct Output<'a> {
-    kind: Kind,
-    fates: &'a [Fate],
-    /// Rows that stay in place of others, and their ids once they have been seen; they come before what they replace.
-    kept_ids: HashMap<u32, Option<String>>,
-    rows: PartWriter,
-    rejects: PartWriter,
-    counts: Counts,
-    sides: [u64; 2],
-    text_bytes: u64,
-}
-
-impl<'a> Output<'a> {
-    fn create(folder: &Path, kind: Kind, fates: &'a [Fate]) -> Result<Self> {
-        let kept = fates.iter().filter_map(|fate| match fate {
-            Fate::Duplicate { of } => Some((*of, None)),
-            _ => None,
-        });
-        Ok(Output {
-            kind,
-            fates,
-            kept_ids: kept.collect(),
-            rows: PartWriter::create(folder, schema::split_rows(kind), Framing::File)?,
-            rejects: PartWriter::create(&folder.join("rejects"), schema::rejects(kind), Framing::File)?,
-            counts: Counts::default(),
-            sides: [0; 2],
-            text_bytes: 0,
-        })
-    }
-
-    fn write(&mut self, first: usize, kept: &RecordBatch, batch: &RecordBatch) -> Result<()> {
-        let rows = view(batch, self.kind)?;
-        let mut rejects = RowsBuilder::new(self.kind);
-        for index in 0..rows.len() {
-            let number = (first + index) as u32;
-            if let Some(id) = self.kept_ids.get_mut(&number) {
-                *id = Some(rows.id(index).to_string());
-            }
-            if let Some(reject) = self.reject(number, &rows, index) {
-                self.counts.drop(reject.reason);
-                rejects.push_reject(&reject);
-            }
-        }
-        self.counts.rows_in += batch.num_rows() as u64;
-        self.counts.rows_out += kept.num_rows() as u64;
-        let sides = view(kept, self.kind)?;
-        let test = (0..sides.len()).filter(|&index| sides.split(index) == Some("test")).count() as u64;
-        self.sides[0] += kept.num_rows() as u64 - test;
-        self.sides[1] += test;
-        self.rows.write(kept)?;
-        self.rejects.write(&rejects.finish_rejects())
-    }
-
-    fn reject(&self, number: u32, rows: &RowsView<'_>, index: usize) -> Option<Reject> {
-        match self.fates[number as usize] {
-            Fate::Keep => None,
-            Fate::Duplicate { of } => {
-                let detail = "equal but for case, white space and punctuation marks".to_string();
-                let mut reject = Reject::of(rows.row(index), "exact_duplicate", detail);
-                reject.kept_id = self.kept_ids.get(&of).cloned().flatten();
-                Some(reject)
-            }
-            Fate::Constant { prompts } => {
-                let detail = format!("the same answer is given to {prompts} different prompts");
-                Some(Reject::of(rows.row(index), "constant_answer", detail))
-            }
-        }
-    }
-
-    fn finish(self, manifest: &mut Manifest) -> Result<()> {
-        manifest.files = self.rows.finish()?;
-        manifest.files.extend(below("rejects", self.rejects.finish()?));
-        manifest.counts = self.counts.to_value();
-        manifest.counts["train"] = self.sides[0].into();
-        manifest.counts["test"] = self.sides[1].into();
-        manifest.counts["text_bytes"] = self.text_bytes.into();
-        Ok(())
-    }
 }

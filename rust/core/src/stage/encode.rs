@@ -11,7 +11,7 @@ use crate::chat::{ChatTemplate, Rendered, Want, assistant_mask};
 use crate::error::Result;
 use crate::manifest::TokenizerEntry;
 use crate::record::{Message, Preference};
-use crate::tokenize::{Encoded, Tokenizer};
+use crate::tokenize::{self, Encoded, Tokenizer};
 
 /// Which tokens carry the loss.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -53,6 +53,9 @@ pub struct TokenizerSpec {
 pub struct Scratch {
     rendered: Rendered,
     encoded: Encoded,
+    fast: tokenize::Scratch,
+    marks: Vec<usize>,
+    at: Vec<u32>,
     mask: Vec<u8>,
     messages: Vec<Message>,
 }
@@ -109,7 +112,11 @@ impl ChatEncoder {
     /// Ids and mask of a chat.
     pub fn chat(&self, messages: &[Message], scratch: &mut Scratch) -> Result<Document> {
         let masked = self.options.loss_on == LossOn::Assistant;
-        self.encode(messages, false, masked, scratch)?;
+        let literal = self.render(messages, false, masked, scratch)?;
+        if !literal && self.encode_fast(masked, scratch)? {
+            return Ok(Document { ids: scratch.encoded.ids.clone(), mask: scratch.mask.clone(), lost: 0 });
+        }
+        self.encode(literal, scratch)?;
         let mut lost = 0;
         if masked {
             let rendered = &scratch.rendered;
@@ -119,6 +126,49 @@ impl ChatEncoder {
             scratch.mask.resize(scratch.encoded.ids.len(), 1);
         }
         Ok(Document { ids: scratch.encoded.ids.clone(), mask: scratch.mask.clone(), lost })
+    }
+
+    /// Ids and mask of the rendered chat by the fast engine, with the mask's borders as marks of the text.
+    ///
+    /// False where that is not known to be what [`assistant_mask`] makes of offsets: a border lies within what the engine
+    /// encodes as one, or is one of the places where transformers' rule has its oddities.
+    fn encode_fast(&self, masked: bool, scratch: &mut Scratch) -> Result<bool> {
+        let Scratch { rendered, encoded, fast, marks, at, mask, .. } = scratch;
+        if !self.tokenizer.is_fast() {
+            return Ok(false);
+        }
+        let (text, bytes) = (rendered.text.as_str(), rendered.text.as_bytes());
+        marks.clear();
+        if masked {
+            for span in &rendered.assistant {
+                // White space may lie outside of offsets, several tokens may share a character that is not ASCII, and a
+                // stretch may begin with a space that the text does not have.
+                let last = span.end.checked_sub(1).and_then(|end| bytes.get(end));
+                let plain = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii() && !byte.is_ascii_whitespace());
+                if span.start == 0 || span.start >= span.end || !plain(bytes.get(span.start)) || !plain(last) {
+                    return Ok(false);
+                }
+                marks.extend([span.start, span.end]);
+            }
+            if !marks.is_sorted() {
+                return Ok(false);
+            }
+        }
+        encoded.clear();
+        at.clear();
+        if !self.tokenizer.encode_marked(text, marks, fast, &mut encoded.ids, at)? {
+            return Ok(false);
+        }
+        mask.clear();
+        mask.resize(encoded.ids.len(), u8::from(!masked));
+        for border in at.chunks_exact(2) {
+            // From the second token on: a span whose last token is the very first one runs to the end for transformers.
+            if border[1] < 2 || border[0] >= border[1] {
+                return Ok(false);
+            }
+            mask[border[0] as usize..border[1] as usize].fill(1);
+        }
+        Ok(true)
     }
 
     /// Ids of a preference, cut where trl cuts them: the answers begin where the prompt's ids end or, should the prompt be
@@ -145,17 +195,32 @@ impl ChatEncoder {
     }
 
     fn ids<'a>(&self, messages: &[Message], generation_prompt: bool, scratch: &'a mut Scratch) -> Result<&'a [u32]> {
-        self.encode(messages, generation_prompt, false, scratch)?;
+        let literal = self.render(messages, generation_prompt, false, scratch)?;
+        if literal || !self.encode_fast(false, scratch)? {
+            self.encode(literal, scratch)?;
+        }
         Ok(&scratch.encoded.ids)
     }
 
-    fn encode(&self, messages: &[Message], generation_prompt: bool, masked: bool, scratch: &mut Scratch) -> Result<()> {
-        let Scratch { rendered, encoded, .. } = scratch;
+    /// Renders a chat; gives whether a content holds the text of a special token that must stay text.
+    fn render(
+        &self,
+        messages: &[Message],
+        generation_prompt: bool,
+        masked: bool,
+        scratch: &mut Scratch,
+    ) -> Result<bool> {
         // Only where a content holds a special token's text does it matter which bytes are content.
         let literal = !self.options.allow_special_in_content
             && messages.iter().any(|message| self.tokenizer.holds_special(&message.content));
         let want = Want { content: literal, assistant: masked };
-        self.template.render(messages, generation_prompt, want, rendered)?;
+        self.template.render(messages, generation_prompt, want, &mut scratch.rendered)?;
+        Ok(literal)
+    }
+
+    /// Ids and offsets of the rendered chat by the `tokenizers` crate.
+    fn encode(&self, literal: bool, scratch: &mut Scratch) -> Result<()> {
+        let Scratch { rendered, encoded, .. } = scratch;
         if literal {
             self.tokenizer.encode_literal(&rendered.text, &rendered.content, encoded)
         } else {

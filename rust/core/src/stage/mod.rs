@@ -19,9 +19,12 @@ use crate::manifest::{FileEntry, MANIFEST, Manifest};
 
 pub mod clean;
 pub mod dedup;
+mod dedup_output;
 pub mod encode;
+mod fate;
 mod fit;
 pub mod inspect;
+pub mod near;
 mod ordered;
 pub mod pack;
 mod packed;
@@ -170,13 +173,18 @@ fn below(folder: &str, files: Vec<FileEntry>) -> impl Iterator<Item = FileEntry>
     files.into_iter().map(move |file| FileEntry { name: format!("{folder}/{}", file.name), ..file })
 }
 
+/// Whether a stage's file holds rows for the next stage.
+fn holds_rows(file: &FileEntry) -> bool {
+    file.name.starts_with("part-")
+}
+
 /// A stage's manifest as the next stage's input, and the paths of its rows.
 fn previous(dir: &Path, folder: &str) -> Result<(Manifest, Vec<FileEntry>, Vec<PathBuf>)> {
     let folder_path = dir.join(folder);
     let manifest = Manifest::require(&folder_path)?;
     let path = folder_path.join(MANIFEST);
     let input = crate::manifest::fingerprint(&path, &format!("{folder}/{MANIFEST}"), &mut |_| Ok(()))?;
-    let rows = manifest.files.iter().filter(|file| !file.name.contains('/'));
+    let rows = manifest.files.iter().filter(|file| holds_rows(file));
     let paths = rows.map(|file| folder_path.join(&file.name)).collect();
     Ok((manifest, vec![input], paths))
 }

@@ -108,8 +108,8 @@ impl Tokenizer {
         self.encode_marked(text, &[], scratch, out, &mut Vec::new()).map(|_| ())
     }
 
-    /// As [`Tokenizer::encode_ids`]; and for each of `marks`, places in the text in ascending order, the number of tokens
-    /// before it is appended to `at`.
+    /// As [`Tokenizer::encode_ids`]; and for each of `marks`, starts and ends of spans of the text in turn, in ascending
+    /// order, the number of tokens before it is appended to `at`.
     ///
     /// False if that is not known: there is no fast engine, or a mark does not lie on a border that the engine can prove.
     /// `out` and `at` hold nothing of use then.
@@ -125,6 +125,7 @@ impl Tokenizer {
         if scratch.owner != self.name {
             *scratch = Scratch { owner: self.name, ..Scratch::default() };
         }
+        let adds_spaces = matches!(engine, Engine::SentencePiece(engine) if engine.has_prefix());
         let (mut next, mut known) = (0, true);
         let mut inside = Vec::new();
         raw.parts(text, |part| {
@@ -136,8 +137,8 @@ impl Tokenizer {
                 }
             };
             while marks.get(next).is_some_and(|mark| *mark <= range.start) {
-                // A mark before would have been met in the part that holds it.
-                known &= marks[next] == range.start;
+                // A mark before would have been met in the part that holds it; one here is the end of what stands before.
+                known &= marks[next] == range.start && (next % 2 == 1 || !adds_spaces || matches!(part, Part::Token(..)));
                 at.push(out.len() as u32);
                 next += 1;
             }
@@ -166,14 +167,6 @@ impl Tokenizer {
             at.push(out.len() as u32);
         }
         Ok(known)
-    }
-
-    /// Whether the first token of a stretch behind a special token may hold a space that the text does not.
-    pub fn adds_spaces(&self) -> bool {
-        match &self.engine {
-            Some(Engine::SentencePiece(engine)) => engine.has_prefix(),
-            _ => true,
-        }
     }
 
     /// As [`Tokenizer::encode`], but the text of a special token is only text where it touches one of the spans

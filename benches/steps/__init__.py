@@ -1,0 +1,1 @@
+"""What `benches/train.py` times: rows, the model, and a step of each column."""

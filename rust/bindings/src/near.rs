@@ -1,0 +1,87 @@
+//! Near-duplicates of strings in memory.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch, UInt32Array};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Schema};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3_arrow::{PyArray, PyRecordBatch};
+use zephyr_data_core::dedup::near::{self, Bands, Match, Options};
+use zephyr_data_core::error::Error;
+
+use crate::error::CoreError;
+use crate::options::{keep, policy};
+
+/// The words by which near-duplicates are told.
+#[pyfunction]
+pub(crate) fn words(text: &str) -> Vec<String> {
+    near::words(text)
+}
+
+/// Runs `find` on the strings of an Arrow array, nulls as empty ones, with the interpreter released.
+fn on_texts(
+    py: Python<'_>,
+    texts: PyArray,
+    find: impl FnOnce(&[&str]) -> Result<Vec<Match>, Error> + Send,
+) -> PyResult<PyRecordBatch> {
+    let (array, _) = texts.into_inner();
+    let is_text = matches!(array.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    let found = py.detach(|| {
+        let strings = cast(&array, &DataType::LargeUtf8).ok()?;
+        let strings = strings.as_string_opt::<i64>()?;
+        let texts: Vec<&str> = strings.iter().map(Option::unwrap_or_default).collect();
+        is_text.then(|| find(&texts))
+    });
+    let Some(found) = found else {
+        let message = format!("expected an Arrow array of strings, found: {}", array.data_type());
+        return Err(PyTypeError::new_err(message));
+    };
+    let found = found.map_err(CoreError::from)?;
+    let columns: [(&str, ArrayRef); 3] = [
+        ("row", Arc::new(found.iter().map(|found| found.row).collect::<UInt32Array>())),
+        ("other", Arc::new(found.iter().map(|found| found.other).collect::<UInt32Array>())),
+        ("similarity", Arc::new(found.iter().map(|found| found.similarity).collect::<Float64Array>())),
+    ];
+    let fields: Vec<Field> =
+        columns.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), false)).collect();
+    let columns = columns.into_iter().map(|(_, column)| column).collect();
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns);
+    Ok(PyRecordBatch::new(batch.map_err(|error| PyTypeError::new_err(error.to_string()))?))
+}
+
+/// The texts that are near-duplicates of one that stays.
+#[pyfunction]
+#[pyo3(signature = (texts, *, threshold = 0.8, policy = "direct", keep = "first", scores = None, bands = 20, rows = 6))]
+#[expect(clippy::too_many_arguments, reason = "named arguments in Python")]
+pub(crate) fn near_duplicates(
+    py: Python<'_>,
+    texts: PyArray,
+    threshold: f64,
+    policy: &str,
+    keep: &str,
+    scores: Option<Vec<Option<f64>>>,
+    bands: usize,
+    rows: usize,
+) -> PyResult<PyRecordBatch> {
+    let bands = Bands::new(bands, rows).map_err(CoreError::from)?;
+    let options = Options { threshold, policy: self::policy(policy)?, bands };
+    let (keep, scores) = (self::keep(keep)?, scores.unwrap_or_default());
+    on_texts(py, texts, |texts| near::duplicates(texts, keep, &scores, &options))
+}
+
+/// All pairs of similar texts.
+#[pyfunction]
+#[pyo3(signature = (texts, *, threshold = 0.8, bands = 20, rows = 6))]
+pub(crate) fn near_pairs(
+    py: Python<'_>,
+    texts: PyArray,
+    threshold: f64,
+    bands: usize,
+    rows: usize,
+) -> PyResult<PyRecordBatch> {
+    let bands = Bands::new(bands, rows).map_err(CoreError::from)?;
+    let options = Options { threshold, bands, ..Options::default() };
+    on_texts(py, texts, |texts| near::pairs(texts, &options))
+}

@@ -1,0 +1,234 @@
+//! A row's shingles as sets, and the exact Jaccard index of two rows.
+//!
+//! The sets hold where each shingle lies in the text. Two shingles are equal if their words are: their numbers decide only
+//! in which order they are compared.
+
+use std::cmp::Ordering;
+
+use super::hash::{Roll, SHINGLE_WORDS, Span, for_each_word, mix};
+use super::words::fold;
+
+/// Most parts of a row: prompt, chosen, rejected.
+pub const MAX_PARTS: usize = 3;
+
+/// What is between two parts of a row's words.
+const PART: u8 = b'\n';
+
+/// Appends the words of a row's parts as [`Document::new`] reads them: in lower case, with a space behind each word and a
+/// line feed behind each part.
+pub fn normalize(parts: &[&str], out: &mut Vec<u8>) {
+    let mut folded = Vec::new();
+    for part in parts {
+        folded.clear();
+        fold(part, &mut folded);
+        for_each_word(&folded, |_, span| {
+            out.extend_from_slice(&folded[span.start as usize..span.end as usize]);
+            out.push(b' ');
+        });
+        out.push(PART);
+    }
+}
+
+/// One shingle of a set.
+#[derive(Clone, Copy, Debug)]
+struct Item {
+    hash: u64,
+    span: Span,
+}
+
+/// A row's sets, one for each of its parts.
+#[derive(Clone, Debug)]
+pub struct Document {
+    text: Vec<u8>,
+    /// By part, then by number, then by words; no two equal ones in a part.
+    items: Vec<Item>,
+    /// Where the parts end in `items`.
+    ends: [usize; MAX_PARTS],
+    parts: usize,
+}
+
+impl Document {
+    /// The sets of a row, from the text that [`normalize`] made.
+    pub fn new(text: Vec<u8>) -> Document {
+        let (mut items, mut ends, mut parts, mut start) = (Vec::new(), [0; MAX_PARTS], 0, 0);
+        for end in memchr::memchr_iter(PART, &text).take(MAX_PARTS) {
+            let first = items.len();
+            shingles(&text, start, end, &mut items);
+            let kept = first + sort_and_dedup(&text, &mut items[first..]);
+            items.truncate(kept);
+            ends[parts] = items.len();
+            parts += 1;
+            start = end + 1;
+        }
+        Document { text, items, ends, parts }
+    }
+
+    /// Number of different shingles, of all parts together.
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Bytes that it takes in memory, about.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Document>() + self.text.capacity() + size_of::<Item>() * self.items.capacity()
+    }
+
+    /// The parts' numbers as another order of them would have: `[0, 2, 1]` swaps the two answers of a preference.
+    #[must_use]
+    pub fn reordered(&self, order: &[usize]) -> Document {
+        let mut text = Vec::with_capacity(self.text.len());
+        let parts: Vec<&[u8]> = self.text.split_inclusive(|&byte| byte == PART).collect();
+        for &part in order {
+            text.extend_from_slice(parts.get(part).copied().unwrap_or_default());
+        }
+        Document::new(text)
+    }
+
+    /// One number for each shingle, the same for equal shingles of the same part.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u64> {
+        (0..self.parts).flat_map(|part| {
+            self.part(part).iter().map(move |item| if part == 0 { item.hash } else { mix(item.hash ^ part as u64) })
+        })
+    }
+
+    fn part(&self, part: usize) -> &[Item] {
+        let start = if part == 0 { 0 } else { self.ends[part - 1] };
+        &self.items[start..self.ends[part]]
+    }
+
+    /// The exact Jaccard index: of the part in which the rows differ most. Where a part of either has no words it is 0.
+    pub fn similarity(&self, other: &Document) -> f64 {
+        if self.parts != other.parts || self.parts == 0 {
+            return 0.0;
+        }
+        let indices = (0..self.parts).map(|part| self.jaccard(part, other, part));
+        indices.fold(1.0, f64::min)
+    }
+
+    /// The exact Jaccard index of a part of this row and one of another, or of this one; 0 where either has no words.
+    pub fn jaccard(&self, part: usize, other: &Document, other_part: usize) -> f64 {
+        let (left, right) = (self.part(part), other.part(other_part));
+        if left.is_empty() || right.is_empty() {
+            return 0.0;
+        }
+        let (mut i, mut j, mut common) = (0, 0, 0usize);
+        while i < left.len() && j < right.len() {
+            match compare((&self.text, &left[i]), (&other.text, &right[j])) {
+                Ordering::Less => i += 1,
+                Ordering::Greater => j += 1,
+                Ordering::Equal => {
+                    common += 1;
+                    i += 1;
+                    j += 1;
+                }
+            }
+        }
+        common as f64 / (left.len() + right.len() - common) as f64
+    }
+}
+
+/// The shingles of `text[start..end]`, which holds words with a space behind each.
+fn shingles(text: &[u8], start: usize, end: usize, items: &mut Vec<Item>) {
+    let (mut roll, mut first_words) = (Roll::default(), [0; SHINGLE_WORDS]);
+    let base = start as u32;
+    let mut last = Span::default();
+    for_each_word(&text[start..end], |word, span| {
+        roll.push(word);
+        first_words[roll.words() % SHINGLE_WORDS] = span.start + base;
+        last = Span { start: first_words[(roll.words() + 1) % SHINGLE_WORDS], end: span.end + base };
+        if roll.words() >= SHINGLE_WORDS {
+            items.push(Item { hash: roll.shingle(), span: last });
+        }
+    });
+    if (1..SHINGLE_WORDS).contains(&roll.words()) {
+        items.push(Item { hash: roll.shingle(), span: Span { start: base, end: last.end } });
+    }
+}
+
+fn compare(a: (&[u8], &Item), b: (&[u8], &Item)) -> Ordering {
+    a.1.hash.cmp(&b.1.hash).then_with(|| a.1.span.of(a.0).cmp(b.1.span.of(b.0)))
+}
+
+/// Sorts the items and moves one of each kind to the front; gives the number of those.
+fn sort_and_dedup(text: &[u8], items: &mut [Item]) -> usize {
+    // By number first, without a look at the words: for most texts that is all.
+    items.sort_unstable_by_key(|item| item.hash);
+    for same in items.chunk_by_mut(|a, b| a.hash == b.hash).filter(|same| same.len() > 1) {
+        same.sort_unstable_by(|a, b| compare((text, a), (text, b)));
+    }
+    let mut kept = 0;
+    for at in 0..items.len() {
+        if kept == 0 || compare((text, &items[kept - 1]), (text, &items[at])) != Ordering::Equal {
+            items[kept] = items[at];
+            kept += 1;
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+#[expect(clippy::float_cmp, reason = "the same quotient of the same counts is the same number")]
+mod tests {
+    use super::*;
+    use crate::dedup::near::words;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    fn document(parts: &[&str]) -> Document {
+        let mut text = Vec::new();
+        normalize(parts, &mut text);
+        Document::new(text)
+    }
+
+    /// The sets as anyone would make them.
+    fn set(text: &str) -> BTreeSet<Vec<String>> {
+        let words = words(text);
+        if words.is_empty() {
+            return BTreeSet::new();
+        }
+        words.windows(SHINGLE_WORDS.min(words.len())).map(<[String]>::to_vec).collect()
+    }
+
+    fn plain(a: &str, b: &str) -> f64 {
+        let (a, b) = (set(a), set(b));
+        if a.is_empty() || b.is_empty() {
+            return 0.0;
+        }
+        a.intersection(&b).count() as f64 / a.union(&b).count() as f64
+    }
+
+    #[test]
+    fn short_texts_are_one_shingle_and_empty_ones_none() {
+        assert_eq!(document(&["Thanks!"]).similarity(&document(&["thanks"])), 1.0);
+        assert_eq!(document(&["a b c"]).similarity(&document(&["a b"])), 0.0);
+        assert_eq!(document(&["a b c d"]).similarity(&document(&["a b c d e"])), 0.0);
+        assert_eq!(document(&["🙂"]).similarity(&document(&["🙂"])), 0.0);
+        assert!(document(&["🙂"]).is_empty());
+        assert_eq!(document(&["x x x x x x x x"]).len(), 1);
+    }
+
+    #[test]
+    fn of_several_parts_the_worst_counts() {
+        let (p, a, b) = ("a long prompt of six words", "yes it is so indeed", "no it is not so");
+        assert_eq!(document(&[p, a, b]).similarity(&document(&[p, a, b])), 1.0);
+        assert_eq!(document(&[p, a, b]).similarity(&document(&[p, b, a])), 0.0);
+        assert_eq!(document(&[p, a, b]).reordered(&[0, 2, 1]).similarity(&document(&[p, b, a])), 1.0);
+        assert_eq!(document(&[p, a, "…"]).similarity(&document(&[p, a, "…"])), 0.0);
+        assert_eq!(document(&[p, a, a]).jaccard(1, &document(&[p, b, a]), 2), 1.0);
+        let numbers = |document: &Document| document.numbers().collect::<BTreeSet<u64>>().len();
+        assert_eq!(numbers(&document(&[a, a])), 2);
+    }
+
+    proptest! {
+        #[test]
+        fn the_index_is_that_of_plain_sets(a in "([ab]{1,2} ){0,14}", b in "([abB]{1,2}[ ,]){0,14}") {
+            prop_assert_eq!(document(&[&a]).similarity(&document(&[&b])), plain(&a, &b));
+            prop_assert_eq!(document(&[&a]).len(), set(&a).len());
+        }
+    }
+}
