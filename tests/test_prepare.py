@@ -182,7 +182,7 @@ def test_the_manifest_says_from_what_and_how(sample, examples):
     assert dedup.options["dedup"]["test_fraction"] == 0.1
     assert pack.options["pack"]["max_length"] == 2048
     assert pack.tokenizer["name"] == str(examples / "tokenizer")
-    assert (pack.tokenizer["template"], pack.tokenizer["encoder"]) == ("zephyr", "tokenizers")
+    assert (pack.tokenizer["template"], pack.tokenizer["encoder"]) == ("zephyr", "exact-fast")
     assert {manifest.kind for manifest in (clean, dedup, pack)} == {"chat"}
 
 

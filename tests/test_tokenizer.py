@@ -185,7 +185,7 @@ def test_the_extension_passes_its_own_check(examples):
     for literal in (False, True):
         encoder = _core.ChatEncoder(loaded.spec, allow_special_in_content=literal)
         assert check_ids(loaded, encoder, PROBES, literal_specials=literal) == len(PROBES)
-    assert (encoder.template, encoder.engine) == ("zephyr", "tokenizers")
+    assert (encoder.template, encoder.engine) == ("zephyr", "exact-fast")
 
 
 def test_a_template_that_the_extension_never_takes_stops_the_run(folder):

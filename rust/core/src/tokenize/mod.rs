@@ -138,7 +138,8 @@ impl Tokenizer {
             };
             while marks.get(next).is_some_and(|mark| *mark <= range.start) {
                 // A mark before would have been met in the part that holds it; one here is the end of what stands before.
-                known &= marks[next] == range.start && (next % 2 == 1 || !adds_spaces || matches!(part, Part::Token(..)));
+                known &=
+                    marks[next] == range.start && (next % 2 == 1 || !adds_spaces || matches!(part, Part::Token(..)));
                 at.push(out.len() as u32);
                 next += 1;
             }

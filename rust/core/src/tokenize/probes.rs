@@ -94,7 +94,10 @@ pub(super) fn check(tokenizer: &Tokenizer) -> Result<()> {
         tokenizer.encode(text, &mut expected)?;
         if ids != expected.ids {
             return Err(Error::Tokenizer {
-                message: format!("the fast encoder differs from the `tokenizers` library for the text `{}`", text.escape_debug()),
+                message: format!(
+                    "the fast encoder differs from the `tokenizers` library for the text `{}`",
+                    text.escape_debug()
+                ),
                 hint: "nothing was packed; please report this with the tokenizer's name and the version of zephyr-data"
                     .to_string(),
             });

@@ -1,4 +1,4 @@
-//! SentencePiece-style BPE with byte fallback: Llama-2, Mistral-7B v0.1, Zephyr, TinyLlama.
+//! SentencePiece-style BPE with byte fallback: Llama-2, Mistral-7B v0.1, Zephyr, `TinyLlama`.
 //!
 //! Such a tokenizer has no regex: BPE runs over the whole text, spaces written as `▁`. But two characters become one token
 //! only by a merge of a token that ends in the first with one that begins with the second. Where no merge does that, the
@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::bytelevel::{Memo, Merges, Work};
 use cuts::Cuts;
 
-/// What SentencePiece writes for a space.
+/// What `SentencePiece` writes for a space.
 const SPACE: char = '▁';
 
 /// When a stretch of text between added tokens gets a space before it.
@@ -140,8 +140,12 @@ impl SentencePiece {
         self.cuts.split(spaced, ends);
         let (mut from, mut unit) = (0, 0);
         let mut look_up = |ends: &mut [u32], from: usize, out: &mut Vec<u32>| {
-            ends.iter_mut().for_each(|end| *end -= from as u32);
-            memo.look_up(&spaced.as_bytes()[from..], ends, out, |piece, out| self.encode_unit(piece, symbols, work, out));
+            for end in ends.iter_mut() {
+                *end -= from as u32;
+            }
+            memo.look_up(&spaced.as_bytes()[from..], ends, out, |piece, out| {
+                self.encode_unit(piece, symbols, work, out);
+            });
         };
         for mark in marks {
             let place = mark + usize::from(prefixed);
@@ -164,13 +168,12 @@ impl SentencePiece {
         let unit = std::str::from_utf8(unit).unwrap_or_default();
         for character in unit.chars() {
             let written = if character == ' ' { SPACE } else { character };
-            match self.characters.get(&written) {
-                Some(id) => symbols.push(*id),
-                None => {
-                    let mut buffer = [0; 4];
-                    let bytes = written.encode_utf8(&mut buffer).bytes();
-                    symbols.extend(bytes.map(|byte| self.bytes[usize::from(byte)]));
-                }
+            if let Some(id) = self.characters.get(&written) {
+                symbols.push(*id);
+            } else {
+                let mut buffer = [0; 4];
+                let bytes = written.encode_utf8(&mut buffer).bytes();
+                symbols.extend(bytes.map(|byte| self.bytes[usize::from(byte)]));
             }
         }
         self.merges.merge(symbols, work, out);

@@ -8,13 +8,28 @@ use crate::tokenize::{Encoded, Scratch, Tokenizer};
 /// A vocabulary with spaces within and before tokens, merges of several ranks for one text, and characters that it lacks.
 fn definition(normalizer: &Value, pre_tokenizer: &Value) -> String {
     let merges = [
-        "▁ ▁", "▁▁ ▁▁", "a b", "b a", "▁ a", "ab a", "ba b", "▁a b", "c ▁", "é a", "1 2", "a a", "aa aa", "aaaa aaaa", ". .",
+        "▁ ▁",
+        "▁▁ ▁▁",
+        "a b",
+        "b a",
+        "▁ a",
+        "ab a",
+        "ba b",
+        "▁a b",
+        "c ▁",
+        "é a",
+        "1 2",
+        "a a",
+        "aa aa",
+        "aaaa aaaa",
+        ". .",
     ];
     let mut tokens: Vec<String> = ["<unk>", "<s>", "</s>"].map(String::from).to_vec();
     tokens.extend((0..256).map(|byte| format!("<0x{byte:02X}>")));
     tokens.extend("▁abcé12.\n".chars().map(String::from));
     tokens.extend(merges.iter().map(|merge| merge.replace(' ', "")));
-    let vocab: serde_json::Map<String, Value> = tokens.iter().zip(0..).map(|(token, id)| (token.clone(), json!(id))).collect();
+    let vocab: serde_json::Map<String, Value> =
+        tokens.iter().zip(0..).map(|(token, id)| (token.clone(), json!(id))).collect();
     let added: Vec<Value> = (0..3)
         .map(|id| {
             json!({"id": id, "content": tokens[id], "special": true, "single_word": false, "lstrip": false, "rstrip": false,
@@ -34,7 +49,8 @@ fn forms() -> Vec<Tokenizer> {
     let legacy = json!({"type": "Sequence", "normalizers": [
         {"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]});
     let bare = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
-    let metaspace = |scheme: &str| json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": false});
+    let metaspace =
+        |scheme: &str| json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": false});
     let none = Value::Null;
     let mut all = vec![definition(&legacy, &none), definition(&bare, &none)];
     all.extend(["always", "first", "never"].map(|scheme| definition(&none, &metaspace(scheme))));
@@ -65,7 +81,8 @@ fn marks_are_numbers_of_tokens_or_unknown() {
     let tokenizer = &forms()[0];
     let text = "ab\n</s>c<s></s>\nba";
     // Starts and ends in turn; a start right behind a special token is not known, since a space is put there.
-    let marks: Vec<usize> = ["ab", "ab\n", "ab\n</s>c", "ab\n</s>c<s></s>", "ab\n</s>c<s></s>\n", text].map(str::len).to_vec();
+    let marks: Vec<usize> =
+        ["ab", "ab\n", "ab\n</s>c", "ab\n</s>c<s></s>", "ab\n</s>c<s></s>\n", text].map(str::len).to_vec();
     let (mut ids, mut at) = (Vec::new(), Vec::new());
     assert!(tokenizer.encode_marked(text, &marks, &mut Scratch::default(), &mut ids, &mut at).unwrap());
     // ▁a b \n </s> ▁ c <s> </s> ▁ \n ba
