@@ -18,10 +18,10 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
+use tokenizers::Tokenizer as Backend;
 use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::Tokenizer as Backend;
 
 use tokenize::{Scratch, Tokenizer};
 
@@ -81,6 +81,7 @@ impl Pair {
     fn new(definition: &Value) -> Pair {
         let json = definition.to_string();
         let fast = Tokenizer::from_json(&json).expect("the definition is valid");
+        assert!(fast.is_fast(), "a tokenizer without a fast engine");
         Pair { fast, truth: Backend::from_bytes(&json).expect("the definition is valid") }
     }
 }
@@ -104,18 +105,24 @@ fn learn(spaces: Option<&str>) -> Value {
     // One word a line where nothing else cuts, or the first merges would eat whole sentences.
     let parts: Vec<String> = match spaces {
         None => vec![text],
-        Some(space) => text.split_inclusive(['\n', ',', '.']).flat_map(|s| s.split(space)).map(|w| format!("{space}{w}")).collect(),
+        Some(space) => {
+            text.split_inclusive(['\n', ',', '.']).flat_map(|s| s.split(space)).map(|w| format!("{space}{w}")).collect()
+        }
     };
     backend.train(&mut trainer, parts.into_iter()).expect("a fixed text can be learnt");
-    serde_json::from_str::<Value>(&backend.to_string(false).expect("it can be written")).expect("it is JSON")["model"].take()
+    serde_json::from_str::<Value>(&backend.to_string(false).expect("it can be written")).expect("it is JSON")["model"]
+        .take()
 }
 
-fn added(from: usize) -> Value {
+/// Special tokens, and one that is looked for in the normalized text; SentencePiece-style engines take no such token.
+fn added(from: usize, normalized: bool) -> Value {
     let token = |id: usize, content: &str, special: bool, normalized: bool| {
         json!({"id": id, "content": content, "special": special, "single_word": false, "lstrip": false, "rstrip": false,
             "normalized": normalized})
     };
-    json!([token(from, "<|im_start|>", true, false), token(from + 1, "</s>", true, false), token(from + 2, "<é>", false, true)])
+    let mut tokens = vec![token(from, "<|im_start|>", true, false), token(from + 1, "</s>", true, false)];
+    tokens.extend(normalized.then(|| token(from + 2, "<é>", false, true)));
+    tokens.into()
 }
 
 fn byte_level(model: &Value, (regex, nfc, ignore_merges): (Option<&str>, bool, bool), prefix: bool) -> Value {
@@ -129,7 +136,7 @@ fn byte_level(model: &Value, (regex, nfc, ignore_merges): (Option<&str>, bool, b
             {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false},
         ]}),
     };
-    json!({"version": "1.0", "truncation": null, "padding": null, "added_tokens": added(size),
+    json!({"version": "1.0", "truncation": null, "padding": null, "added_tokens": added(size, true),
         "normalizer": if nfc { json!({"type": "NFC"}) } else { Value::Null }, "pre_tokenizer": pre_tokenizer,
         "post_processor": null, "decoder": null, "model": model})
 }
@@ -159,7 +166,7 @@ fn sentence_piece(metaspace: bool) -> Value {
             Value::Null,
         )
     };
-    json!({"version": "1.0", "truncation": null, "padding": null, "added_tokens": added(size), "normalizer": normalizer,
+    json!({"version": "1.0", "truncation": null, "padding": null, "added_tokens": added(size, false), "normalizer": normalizer,
         "pre_tokenizer": pre_tokenizer, "post_processor": null, "decoder": null, "model": model})
 }
 
