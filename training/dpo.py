@@ -14,15 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common import (
-    PairArguments,
-    choose_attention,
-    fail,
-    load_model,
-    load_tokenizer,
-    parse,
-    resume_point,
-)
+from arguments import PairArguments, fail, parse, resume_point
+from loading import choose_attention, load_model, load_tokenizer
 from packed import load
 from reliable import NotANumberError, SaveOnTerm
 from trainer import PackedDPOTrainer
@@ -66,6 +59,7 @@ def main() -> None:
         load_model(model_arguments, training, kernel, trust=trust) if needs_reference else None
     )
 
+    term = SaveOnTerm()
     trainer = PackedDPOTrainer(
         model=model,
         ref_model=reference,
@@ -74,16 +68,14 @@ def main() -> None:
         eval_dataset=data.eval if training.eval_strategy != "no" else None,
         processing_class=tokenizer,
         peft_config=get_peft_config(model_arguments),
-        callbacks=[SaveOnTerm()],
+        callbacks=[term],
         share_prefix=ours.share_prefix,
         master_weights=ours.master_weights,
         reference=(str(Path(data.folder).parent / "reference"), data.key),
     )
     trainer.train(resume_from_checkpoint=resume_point(training))
 
-    if not any(
-        getattr(callback, "asked", False) for callback in trainer.callback_handler.callbacks
-    ):
+    if not term.asked:
         trainer.save_model(training.output_dir)
         if training.push_to_hub:
             trainer.push_to_hub()

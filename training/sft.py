@@ -12,15 +12,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from common import (
-    DataArguments,
-    choose_attention,
-    fail,
-    load_model,
-    load_tokenizer,
-    parse,
-    resume_point,
-)
+from arguments import DataArguments, fail, parse, resume_point
+from loading import choose_attention, load_model, load_tokenizer
 from optimizer import MasterAdamW, adamw_arguments, needs_masters
 from packed import load
 from reliable import NotANumberError, Reliable, SaveOnTerm
@@ -78,6 +71,7 @@ def main() -> None:
     model = load_model(model_arguments, training, kernel, trust=trust)
 
     masters = ours.master_weights and needs_masters(model, training.optim)
+    term = SaveOnTerm()
     trainer = PackedSFTTrainer(
         model=model,
         args=training,
@@ -86,13 +80,11 @@ def main() -> None:
         processing_class=tokenizer,
         peft_config=get_peft_config(model_arguments),
         optimizer_cls_and_kwargs=(MasterAdamW, adamw_arguments(training)) if masters else None,
-        callbacks=[SaveOnTerm()],
+        callbacks=[term],
     )
     trainer.train(resume_from_checkpoint=resume_point(training))
 
-    if not any(
-        getattr(callback, "asked", False) for callback in trainer.callback_handler.callbacks
-    ):
+    if not term.asked:
         trainer.save_model(training.output_dir)
         if training.push_to_hub:
             trainer.push_to_hub()

@@ -129,7 +129,10 @@ class PackedDPOTrainer(Reliable, DPOTrainer):
         """From the store, or computed into it; resumable part by part."""
         self._pack_backbones()
         model = self.ref_model or self.model
-        folder, keys = self.reference or (tempfile.mkdtemp(prefix="zephyr-reference-"), {})
+        if self.reference is None:
+            # Goes with the trainer.
+            self._own_reference = tempfile.TemporaryDirectory(prefix="zephyr-reference-")
+        folder, keys = self.reference or (self._own_reference.name, {})
         split = {"train": "train", "eval": "test"}.get(name, name)
         parts = {
             "split": split,

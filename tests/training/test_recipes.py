@@ -38,13 +38,13 @@ def parse():
     trl = pytest.importorskip("trl", reason="needs the extra `train`")
     sys.path.insert(0, str(ROOT / "training"))
     before = set(sys.modules)
-    common, sft, dpo = (importlib.import_module(name) for name in ("common", "sft", "dpo"))
+    arguments, sft, dpo = (importlib.import_module(name) for name in ("arguments", "sft", "dpo"))
 
     def read(path, *more):
         ours, config = (
-            (common.DataArguments, sft.PackedSFTConfig)
+            (arguments.DataArguments, sft.PackedSFTConfig)
             if path.name.startswith("sft")
-            else (common.PairArguments, dpo.PackedDPOConfig)
+            else (arguments.PairArguments, dpo.PackedDPOConfig)
         )
         parser = trl.TrlParser((ours, config, trl.ModelConfig))
         given = ["--config", str(path), "--use_cpu", "true", *more]

@@ -331,3 +331,32 @@ def test_help_explains_our_options(script, training):  # noqa: ARG001 - skips wh
     for option in options | ({"--share_prefix"} if script == "dpo" else set()):
         assert f"{option} " in text
     assert "Flash Attention inside torch" in text
+
+
+def test_unknown_names_are_said_first_with_the_nearest(folder, tmp_path):
+    first, hint = refusal("sft", folder, tmp_path / "out", "--learning_rat", "1e-5")
+    assert first == "error: unknown option: `--learning_rat`"
+    assert hint == "hint: did you mean `--learning_rate`?"
+    recipe = tmp_path / "sft.yaml"
+    recipe.write_text("max_seq_length: 2048\n")
+    first, hint = refusal("sft", folder, tmp_path / "out", f"--config={recipe}")
+    assert first == f"error: unknown key in `{recipe}`: `max_seq_length`"
+    assert hint == "hint: did you mean `max_length`?"
+    recipe.write_text("- learning_rate\n")
+    first, hint = refusal("dpo", folder, tmp_path / "out", "--config", recipe)
+    assert first == f"error: `{recipe}` is no mapping of options to values"
+    recipe.write_text("a: [1\n")
+    (first,) = refusal("dpo", folder, tmp_path / "out", "--config", recipe)
+    assert first.startswith(f"error: cannot read `{recipe}` as YAML: ")
+    first, _ = refusal("dpo", folder, tmp_path / "out", "--config")
+    assert first == "error: `--config` names no file"
+
+
+def test_bfloat16_without_a_gpu_says_what_to_do(folder, tmp_path):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    more = ["--bf16", "true", "--use_cpu", "false"]
+    *_, hint = refusal("sft", folder, tmp_path / "out", *more)
+    assert hint == "hint: without a GPU add `--bf16 false --use_cpu true`"
