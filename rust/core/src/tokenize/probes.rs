@@ -117,4 +117,30 @@ mod tests {
         all.dedup();
         assert!(all.len() >= 200, "{}", all.len());
     }
+
+    /// A byte-level tokenizer of single bytes, which are numbered from `first` on.
+    fn single_bytes(first: u32) -> Tokenizer {
+        let printable = ('!'..='~').chain('¡'..='¬').chain('®'..='ÿ').collect::<Vec<_>>();
+        let others = ('\u{100}'..).take(256 - printable.len());
+        let vocab: serde_json::Map<String, serde_json::Value> =
+            printable.iter().copied().chain(others).zip(first..).map(|(c, id)| (c.to_string(), id.into())).collect();
+        let json = serde_json::json!({
+            "version": "1.0", "added_tokens": [], "normalizer": null, "decoder": null, "post_processor": null,
+            "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+            "model": {"type": "BPE", "vocab": vocab, "merges": []},
+        });
+        Tokenizer::from_json(&json.to_string()).unwrap()
+    }
+
+    #[test]
+    fn an_engine_that_differs_is_refused_with_the_text() {
+        let right = single_bytes(0);
+        assert!(right.is_fast());
+        let wrong = Tokenizer { engine: single_bytes(1).engine, ..right };
+        let error = check(&wrong).unwrap_err();
+        assert!(
+            error.to_string().contains("differs from the `tokenizers` library for the text ` `"),
+            "the empty text has no ids, so a space is the first that differs: {error}"
+        );
+    }
 }
