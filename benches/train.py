@@ -49,7 +49,7 @@ COLUMNS = {
     },
     "feed": {
         "stock": "rows of `datasets` through trl's padding-free collator, no model",
-        "ours": "slices of the mapped table, no model",
+        "ours": "views of the mapped file, as `training/sft.py` takes them, no model",
     },
 }
 

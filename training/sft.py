@@ -11,12 +11,14 @@ arguments are trl's own (`--help`); `--config FILE.yaml` sets their defaults.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from arguments import DataArguments, fail, parse, resume_point
 from loading import choose_attention, load_model, load_tokenizer
 from optimizer import MasterAdamW, adamw_arguments, needs_masters
 from packed import load
 from reliable import NotANumberError, Reliable, SaveOnTerm
+from rows import MappedRows, collate
 from trl import SFTConfig, SFTTrainer, get_peft_config
 
 from zephyr_data.errors import ZephyrDataError
@@ -48,9 +50,18 @@ class PackedSFTConfig(SFTConfig):
 
 
 class PackedSFTTrainer(Reliable, SFTTrainer):
-    """The stock trainer, which names the rows if a loss is no number."""
+    """The stock trainer, fed from the mapped file; it names the rows if a loss is no number."""
 
     row_columns = ("input_ids",)
+
+    def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401 - trl's own
+        super().__init__(**kwargs)
+        # trl wants `datasets` rows and its own collator while it is built.
+        self.train_dataset = MappedRows(self.train_dataset)
+        if self.eval_dataset is not None:
+            self.eval_dataset = MappedRows(self.eval_dataset)
+        if self.args.pad_to_multiple_of is None:
+            self.data_collator = collate
 
 
 def main() -> None:

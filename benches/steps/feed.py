@@ -30,7 +30,7 @@ def feed(options: argparse.Namespace, column: str) -> dict:
             writer.write_table(table, max_chunksize=1000)
     del rows, table
     many = max(1, options.batch_tokens // options.max_length)
-    batches = stock_batches(path, many) if column == "stock" else slices(path, many)
+    batches = stock_batches(path, many) if column == "stock" else our_batches(path, many)
     before = anonymous_mb()
     start, cpu, tokens = time.perf_counter(), time.process_time(), 0
     for ids in batches:
@@ -47,16 +47,15 @@ def feed(options: argparse.Namespace, column: str) -> dict:
     }
 
 
-def slices(path: Path, many: int) -> Iterator[torch.Tensor]:
-    """Ids of each batch, from slices of the mapped table; labels and lengths are made beside them."""
-    opened = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
-    for place in range(0, opened.num_rows, many):
-        some = opened.slice(place, many)
-        ids, _labels, _lengths = (
-            torch.from_numpy(some[name].combine_chunks().flatten().to_numpy().astype("int64"))
-            for name in ("input_ids", "labels", "seq_lengths")
-        )
-        yield ids
+def our_batches(path: Path, many: int) -> Iterator[torch.Tensor]:
+    """Ids of each batch, as `training/sft.py` gets them."""
+    from datasets import Dataset
+    from rows import MappedRows, collate
+
+    opened = MappedRows(Dataset.from_file(str(path)))
+    loader = torch.utils.data.DataLoader(opened, batch_size=many, collate_fn=collate)
+    for batch in loader:
+        yield batch["input_ids"]
 
 
 def stock_batches(path: Path, many: int) -> Iterator[torch.Tensor]:
