@@ -205,10 +205,30 @@ def show(
         Path,
         typer.Argument(metavar="DIR", show_default=False, help="What prepare was given as --out."),
     ],
-    row: Annotated[
-        int, typer.Option(metavar="N", help="The first packed row to show, from 0.")
-    ] = 0,
-    rows: Annotated[int, typer.Option(metavar="N", help="How many rows to show.", min=1)] = 1,
+    row: Annotated[int, typer.Option(metavar="N", help="The first one to show, from 0.")] = 0,
+    rows: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="How many to show.",
+            min=1,
+            show_default="1; 10 of --rejects and --changes",
+        ),
+    ] = None,
+    rejects: Annotated[
+        bool, typer.Option("--rejects", help="Show dropped rows with their evidence.")
+    ] = False,
+    changes: Annotated[
+        bool, typer.Option("--changes", help="Show the letters that truecasing changed.")
+    ] = False,
+    reason: Annotated[
+        str | None,
+        typer.Option(
+            metavar="R",
+            help="Only rows that went for this reason, or letters changed by this rule.",
+            show_default=False,
+        ),
+    ] = None,
     split: Annotated[str, typer.Option(metavar="train|test", help="Which rows.")] = "train",
     tokenizer: Annotated[
         str | None,
@@ -219,10 +239,24 @@ def show(
         ),
     ] = None,
 ) -> None:
-    """Show packed rows as text.
+    """Show packed rows as text; or, with --rejects or --changes, what was dropped or changed on the way.
 
-    What carries the loss is green and the rest grey; the borders of the documents are marked. Without colour, what carries the loss stands between ⟦ and ⟧.
+    What carries the loss is green and the rest grey; the borders of the documents are marked. Without colour, what carries the loss stands between ⟦ and ⟧. A row that went for another one is shown as a diff by words: red is only in the row that went, green only in the one that stayed; without colour between [- -] and {+ +}.
     """
+    if rejects and changes:
+        raise ConfigError(
+            "`--rejects` and `--changes` exclude each other\nhint: run the command once for each",
+            key="rejects",
+        )
+    if reason is not None and not (rejects or changes):
+        raise ConfigError(
+            "`--reason` needs `--rejects` or `--changes`\nhint: `zephyr-data show DIR --rejects --reason R`",
+            key="reason",
+        )
+    if rejects or changes:
+        _show_way(folder, row, rows or 10, reason, changes=changes)
+        return
+    rows = rows or 1
     _without_torch()
     from zephyr_data.dataset import open_packed
     from zephyr_data.show import load_decoder, render_row, rows_of
@@ -236,6 +270,43 @@ def show(
     for number in range(row, last):
         text = render_row(packed, split, number, decoder, colour=colour)  # type: ignore[arg-type]
         console.print(text, soft_wrap=True)
+
+
+def _show_way(folder: Path, first: int, count: int, reason: str | None, *, changes: bool) -> None:
+    """What left the way from the input to the packed rows."""
+    from zephyr_data import rejects
+
+    console = _console()
+    colour = console.color_system is not None
+    if changes:
+        letters = rejects.read_changes(folder, reason)
+        some = letters[first : first + count] if first >= 0 else []
+        contents = rejects.find_changed(folder, some)
+        texts = [
+            rejects.render_changes(
+                part, contents[part[0]["id"], part[0]["turn"]], reason, colour=colour
+            )
+            for part in some
+        ]
+        total, what = len(letters), "changed messages"
+    else:
+        rows = rejects.read_rejects(folder, reason)
+        chosen = rows[first : first + count] if first >= 0 else []
+        kept = rejects.find_kept(folder, chosen)
+        texts = [
+            rejects.render_reject(row, kept.get(row["kept_id"]), colour=colour) for row in chosen
+        ]
+        total, what = len(rows), "dropped rows"
+    if not texts and (total or first):
+        raise ConfigError(
+            f"there is no such row among the {what}: `{first}`\nhint: "
+            + (f"rows count from 0 to {total - 1}" if total else f"there are no {what}"),
+            key="row",
+        )
+    for text in texts:
+        console.print(text, soft_wrap=True)
+    shown = f"{first} to {first + len(texts) - 1}" if texts else "none"
+    console.print(f"{what}: {shown} of {total:,} (`--row`, `--rows`)", soft_wrap=True)
 
 
 @app.command(epilog=EXIT_CODES)
