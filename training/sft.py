@@ -99,6 +99,8 @@ def main() -> None:
         trainer.save_model(training.output_dir)
         if training.push_to_hub:
             trainer.push_to_hub()
+    # Processes that end with their group open may abort at exit.
+    trainer.accelerator.end_training()
 
 
 if __name__ == "__main__":
