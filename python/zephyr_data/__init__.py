@@ -31,6 +31,7 @@ from zephyr_data.truecase import truecase
 if TYPE_CHECKING:
     from zephyr_data.config import Config
     from zephyr_data.dataset import PackedDataset, open_packed
+    from zephyr_data.encoder import Encoder
 
     __version__: str
 
@@ -38,6 +39,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "DataError",
+    "Encoder",
     "EndpointError",
     "LockedError",
     "ManifestError",
@@ -57,7 +59,12 @@ def __getattr__(name: str) -> object:
         from importlib.metadata import version
 
         return version("zephyr-data")
-    modules = {"Config": "config", "PackedDataset": "dataset", "open_packed": "dataset"}
+    modules = {
+        "Config": "config",
+        "Encoder": "encoder",
+        "PackedDataset": "dataset",
+        "open_packed": "dataset",
+    }
     if name not in modules:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

@@ -114,9 +114,11 @@ class ChatEncoder:
         """How the template is formatted: `zephyr`, `chatml`, …, or `jinja`."""
     @property
     def engine(self) -> str:
-        """What makes the ids: `tokenizers`."""
+        """What makes the ids: `exact-fast` or `tokenizers`."""
     def encode(self, messages: _ArrowArray) -> _ArrowArray:
         """Encodes `list<struct<role, content>>` to `struct<input_ids: list<int32>, assistant_masks: list<int8>>`."""
+    def encode_texts(self, texts: _ArrowArray) -> _ArrowArray:
+        """Encodes strings to `list<int32>`, without a template and without adding special tokens; nulls stay."""
 
 def clean(
     inputs: Sequence[_Path | tuple[_Path, str]],

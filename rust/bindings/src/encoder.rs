@@ -1,9 +1,10 @@
-//! Chats in memory to ids and masks, as `pack` encodes them.
+//! Chats in memory to ids and masks, as `pack` encodes them; and texts to ids.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int8Builder, Int32Builder, ListBuilder, RecordBatch, StructArray};
-use arrow::datatypes::{Field, Schema};
+use arrow::array::{Array, ArrayRef, AsArray, Int8Builder, Int32Builder, ListBuilder, RecordBatch, StructArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Schema};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3_arrow::PyArray;
@@ -11,7 +12,7 @@ use zephyr_data_core::record::{Message, Role};
 use zephyr_data_core::schema::MessagesView;
 use zephyr_data_core::stage::encode::{self, EncodeOptions, Scratch};
 
-use crate::error::Result;
+use crate::error::{CoreError, Result};
 use crate::options::{TokenizerSpec, loss_on};
 
 /// Encodes chats with one tokenizer.
@@ -69,6 +70,36 @@ impl ChatEncoder {
             let fields =
                 columns.map(|(name, column)| (Arc::new(Field::new(name, column.data_type().clone(), false)), column));
             Ok(PyArray::from_array_ref(Arc::new(StructArray::from(fields.to_vec()))))
+        })
+    }
+
+    /// Ids of each text, without a template; nulls stay null.
+    fn encode_texts(&self, py: Python<'_>, texts: PyArray) -> PyResult<PyArray> {
+        let (array, _) = texts.into_inner();
+        if !matches!(array.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) {
+            let found = array.data_type();
+            return Err(PyTypeError::new_err(format!("expected an Arrow array of strings, found: {found}")));
+        }
+        py.detach(|| {
+            let strings =
+                cast(&array, &DataType::LargeUtf8).map_err(|error| PyTypeError::new_err(error.to_string()))?;
+            let mut lists = ListBuilder::new(Int32Builder::new());
+            let (mut scratch, mut ids) = (Scratch::default(), Vec::new());
+            for text in strings.as_string::<i64>() {
+                ids.clear();
+                if let Some(text) = text {
+                    self.encoder.text(text, &mut scratch, &mut ids).map_err(CoreError::from)?;
+                }
+                // The offsets of a list are 32 bits wide.
+                if lists.values().values_slice().len() + ids.len() > i32::MAX as usize {
+                    return Err(PyValueError::new_err(
+                        "cannot hold more than 2147483647 tokens in one array\nhint: encode fewer texts at a time",
+                    ));
+                }
+                lists.values().extend(ids.iter().map(|id| Some(id.cast_signed())));
+                lists.append(text.is_some());
+            }
+            Ok(PyArray::from_array_ref(Arc::new(lists.finish())))
         })
     }
 }

@@ -171,6 +171,12 @@ impl ChatEncoder {
         Ok(true)
     }
 
+    /// Appends the ids of one text by itself, without a template, as transformers gives them with
+    /// `add_special_tokens=False`: the texts of special tokens become special tokens.
+    pub fn text(&self, text: &str, scratch: &mut Scratch, out: &mut Vec<u32>) -> Result<()> {
+        self.tokenizer.encode_ids(text, &mut scratch.fast, out)
+    }
+
     /// Ids of a preference, cut where trl cuts them: the answers begin where the prompt's ids end or, should the prompt be
     /// encoded differently when an answer follows, at the first difference.
     pub fn pair(&self, pair: &Preference, scratch: &mut Scratch) -> Result<Pair> {
