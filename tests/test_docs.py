@@ -241,3 +241,12 @@ def test_the_map_and_the_layer_test_have_the_same_order():
     source = (ROOT / "tests/test_layers.py").read_text(encoding="utf-8")
     table = re.search(r"^CORE_LEVELS = \[\n(.*?)^\]", source, re.DOTALL | re.MULTILINE)[1]
     assert levels == [set(re.findall(r'"(\w+)"', line)) for line in table.splitlines()]
+
+
+# ---- DEDUP.md ----
+
+
+def test_the_example_for_tables_in_memory_runs():
+    blocks = re.findall(r"^```python\n(.*?)^```$", document("DEDUP.md"), re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 1
+    exec(compile(blocks[0], "DEDUP.md", "exec"), {})

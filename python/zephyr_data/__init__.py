@@ -13,6 +13,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+# These four bear the name of their module. Were they imported on first use, whoever imports the module first would leave
+# the module under that name; so they are imported here, and their modules import what is slow inside functions.
+from zephyr_data.deduplicate import deduplicate
 from zephyr_data.errors import (
     ConfigError,
     DataError,
@@ -21,9 +24,6 @@ from zephyr_data.errors import (
     ManifestError,
     ZephyrDataError,
 )
-
-# These three bear the name of their module. Were they imported on first use, whoever imports the module first would leave
-# the module under that name; so they are imported here, and their modules import what is slow inside functions.
 from zephyr_data.inspect import inspect
 from zephyr_data.prepare import prepare
 from zephyr_data.truecase import truecase
@@ -46,6 +46,7 @@ __all__ = [
     "PackedDataset",
     "ZephyrDataError",
     "__version__",
+    "deduplicate",
     "inspect",
     "open_packed",
     "prepare",

@@ -43,6 +43,7 @@ __all__ = [
     "clean",
     "dedup",
     "default_options",
+    "exact_duplicates",
     "inspect",
     "near_duplicates",
     "near_pairs",
@@ -155,6 +156,9 @@ def truecase(texts: _ArrowArray) -> _ArrowArray:
 
 def words(text: str) -> list[str]:
     r"""The words by which near-duplicates are told: `\w+` of the lower-cased text."""
+
+def exact_duplicates(messages: _ArrowArray) -> _ArrowArray:
+    """For each chat, `list<struct<role, content>>`, the number of the first with the same canonical text: `uint32`."""
 
 def near_duplicates(
     texts: _ArrowArray,

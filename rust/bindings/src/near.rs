@@ -1,4 +1,4 @@
-//! Near-duplicates of strings in memory.
+//! Duplicates of texts and chats in memory.
 
 use std::sync::Arc;
 
@@ -8,8 +8,11 @@ use arrow::datatypes::{DataType, Field, Schema};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3_arrow::{PyArray, PyRecordBatch};
+use zephyr_data_core::dedup::exact::{self, Fate, Keys};
 use zephyr_data_core::dedup::near::{self, Bands, Match, Options};
 use zephyr_data_core::error::Error;
+use zephyr_data_core::record::Kind;
+use zephyr_data_core::schema::MessagesView;
 
 use crate::error::CoreError;
 use crate::options::{keep, policy};
@@ -18,6 +21,33 @@ use crate::options::{keep, policy};
 #[pyfunction]
 pub(crate) fn words(text: &str) -> Vec<String> {
     near::words(text)
+}
+
+/// For each chat the number of the first one with the same canonical text, which may be its own.
+#[pyfunction]
+pub(crate) fn exact_duplicates(py: Python<'_>, messages: PyArray) -> PyResult<PyArray> {
+    let (array, field) = messages.into_inner();
+    let schema = Arc::new(Schema::new(vec![field.as_ref().clone().with_name("messages")]));
+    let batch = RecordBatch::try_new(schema, vec![array]).map_err(|error| PyTypeError::new_err(error.to_string()))?;
+    let Some(chats) = MessagesView::new(&batch, "messages") else {
+        return Err(PyTypeError::new_err("expected an Arrow array of list<struct<role: string, content: string>>"));
+    };
+    let firsts = py.detach(|| {
+        let mut keys = Keys::default();
+        for index in 0..batch.num_rows() {
+            let (row, prompt, answers) = exact::keys_of(Kind::Chat, &[chats.get(index).collect()], u32::MAX);
+            keys.push(row, prompt, answers);
+        }
+        let fates = keys.decide(&exact::Options {
+            exact: true,
+            constant_answer: exact::ConstantAnswer { enabled: false, ..Default::default() },
+        });
+        (0..)
+            .zip(fates)
+            .map(|(row, fate)| if let Fate::Duplicate { of } = fate { of } else { row })
+            .collect::<UInt32Array>()
+    });
+    Ok(PyArray::from_array_ref(Arc::new(firsts)))
 }
 
 /// Runs `find` on the strings of an Arrow array, nulls as empty ones, with the interpreter released.
