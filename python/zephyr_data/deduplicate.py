@@ -144,8 +144,8 @@ def deduplicate(
     if type(frame).__module__.split(".")[0] == "polars":
         import polars as pl
 
-        assert isinstance(frame, pl.DataFrame)  # what else of polars is no table
-        return Deduplicated(frame.filter(pl.Series(mask)), pl.from_arrow(pa.table(columns)))
+        if isinstance(frame, pl.DataFrame):
+            return Deduplicated(frame.filter(pl.Series(mask)), pl.from_arrow(pa.table(columns)))
     return Deduplicated(_without(table, list(found), mask), pa.table(columns))
 
 
