@@ -133,6 +133,15 @@ def deduplicate(
             "\nhint: give less than 2 GB of text at once; `prepare` reads files of any size",
             field=name,
         ) from error
+    return _split(frame, table, found)
+
+
+def _split(
+    frame: object, table: pa.Table, found: dict[int, tuple[int, str, float | None]]
+) -> Deduplicated:
+    """The rows that stay and those that go, in the frame's own kind."""
+    import pyarrow as pa
+
     ordered = sorted(found.items())
     columns = {
         "row": pa.array([row for row, _ in ordered], pa.int64()),
