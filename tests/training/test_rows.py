@@ -114,3 +114,69 @@ def test_the_script_feeds_its_trainer_so(rows, written, tiny, tmp_path, live_tok
     )
     assert losses(ours) == losses(stock)
     assert ours.evaluate()["eval_loss"] == stock.evaluate()["eval_loss"]
+
+
+def test_losses_of_packed_rows_are_those_of_documents_one_by_one(
+    rows, written, tiny, tmp_path, live_tokenizer
+):
+    import copy
+
+    import torch
+
+    sft = importlib.import_module("sft")
+    model = tiny(vocab=len(live_tokenizer))
+    alone = copy.deepcopy(model)
+    args = sft.PackedSFTConfig(
+        output_dir=str(tmp_path),
+        use_cpu=True,
+        bf16=False,
+        report_to="none",
+        disable_tqdm=True,
+        max_steps=4,
+        logging_steps=1,
+        gradient_checkpointing=False,
+        per_device_train_batch_size=2,
+        learning_rate=1e-2,
+        lr_scheduler_type="constant",
+        max_grad_norm=0.0,
+    )
+    trainer = sft.PackedSFTTrainer(
+        model=model, args=args, train_dataset=written, processing_class=live_tokenizer
+    )
+    batches = []
+
+    def remember(some):
+        batches.append(some)
+        return rows.collate(some)
+
+    trainer.data_collator = remember
+    trainer.train()
+    logged = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+    optimizer = torch.optim.AdamW(alone.parameters(), lr=1e-2, weight_decay=0.0)
+    for found, batch in zip(logged, batches, strict=False):
+        total, count = torch.zeros(()), 0
+        for row in batch:
+            ends = np.cumsum(row["seq_lengths"])
+            for start, end in zip(ends - row["seq_lengths"], ends, strict=True):
+                if end - start < 2:
+                    continue
+                ids = torch.tensor(row["input_ids"][start:end], dtype=torch.long)
+                labels = torch.tensor(row["labels"][start + 1 : end], dtype=torch.long)
+                logits = alone(
+                    input_ids=ids[None],
+                    cu_seq_lens_q=torch.tensor([0, len(ids)], dtype=torch.int32),
+                    cu_seq_lens_k=torch.tensor([0, len(ids)], dtype=torch.int32),
+                    max_length_q=len(ids),
+                    max_length_k=len(ids),
+                ).logits[0, :-1]
+                total = total + torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+                count += int((labels != -100).sum())
+        loss = total / count
+        assert found == pytest.approx(loss.item(), abs=1e-5)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert logged[-1] != pytest.approx(logged[0], abs=1e-2)
+    for ours, theirs in zip(model.parameters(), alone.parameters(), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-4)
