@@ -89,6 +89,22 @@ def test_dropped_attention_weights_are_refused(torch, training, tiny, random_pai
         )
 
 
+@pytest.mark.parametrize("window", [None, 32])
+@pytest.mark.parametrize("heads", [(4, 4), (32, 8)])
+def test_varlen_takes_our_arguments_where_there_is_no_gpu(torch, training, heads, window):
+    # Tensors without values go through the operator's own checks of shapes and options, forward and backward.
+    def make(length, count):
+        return torch.empty(length, count, 64, dtype=torch.bfloat16, device="meta").requires_grad_()
+
+    bounds = torch.empty(4, dtype=torch.int32, device="meta")
+    segments = training.attention.Segments(bounds, bounds, 130, 200)
+    q, k, v = make(205, heads[0]), make(334, heads[1]), make(334, heads[1])
+    found = training.attention.varlen(segments, q, k, v, None, window)
+    assert (found.shape, found.dtype) == (q.shape, q.dtype)
+    grads = torch.autograd.grad(found.sum(), (q, k, v))
+    assert [grad.shape for grad in grads] == [q.shape, k.shape, v.shape]
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("heads", [(4, 4), (32, 8)])
 @pytest.mark.parametrize("shared", [False, True])
