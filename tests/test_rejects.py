@@ -1,4 +1,4 @@
-"""`show --rejects` and `--changes`: what was dropped, and for which row; what was changed, and where."""
+"""`show --rejects`: what was dropped, why, and for which row."""
 
 import json
 import re
@@ -7,17 +7,11 @@ import pytest
 
 from zephyr_data import ConfigError
 from zephyr_data.manifest import read_manifest
-from zephyr_data.rejects import (
-    find_changed,
-    find_kept,
-    read_changes,
-    read_rejects,
-    render_changes,
-    render_reject,
-    word_diff,
-)
+from zephyr_data.rejects import read_rejects, render_reject, show_rejects, word_diff
 
 pytestmark = pytest.mark.usefixtures("transformers")
+
+ALL = {"first": 0, "count": 10**9}
 
 TEXT = "The quick brown fox jumps over the lazy dog while seven wizards brew strong coffee in the old kitchen"
 
@@ -40,7 +34,9 @@ def near(prepare, write_rows, chat, tmp_path_factory):
 
 def test_every_dropped_row_is_there_once_with_its_reason(sample):
     found = {}
-    for row in read_rejects(sample.out):
+    rows, total = read_rejects(sample.out, **ALL)
+    assert len(rows) == total
+    for row in rows:
         found[row["stage"], row["reason"]] = found.get((row["stage"], row["reason"]), 0) + 1
     expected = {}
     for stage, folder in (("clean", "clean"), ("dedup", "dedup"), ("pack", "packed")):
@@ -51,7 +47,7 @@ def test_every_dropped_row_is_there_once_with_its_reason(sample):
 
 
 def test_only_one_reason(sample):
-    rows = read_rejects(sample.out, "ai_preface")
+    rows, _ = read_rejects(sample.out, **ALL, reason="ai_preface")
     assert rows
     assert {row["reason"] for row in rows} == {"ai_preface"}
     plain = render_reject(rows[0], None, colour=False).plain
@@ -64,9 +60,8 @@ def test_only_one_reason(sample):
 
 
 def test_a_near_duplicate_is_a_diff_against_the_row_that_stayed(near):
-    (row,) = read_rejects(near.out, "near_duplicate")
-    kept = find_kept(near.out, [row])
-    plain = render_reject(row, kept[row["kept_id"]], colour=False).plain
+    (text,) = show_rejects(near.out, reason="near_duplicate").texts
+    plain = text.plain
     head, detail, *text = plain.split("\n")
     assert head.endswith(": near_duplicate, `first` stays")
     assert re.search(r"0\.\d+", detail)  # the similarity
@@ -74,23 +69,22 @@ def test_a_near_duplicate_is_a_diff_against_the_row_that_stayed(near):
     assert "brew [-weak-]{+strong+} coffee" in body
     assert "Question of [-second-]{+first+}?" in body
     assert body.count("[-") == 2
-    coloured = render_reject(row, kept[row["kept_id"]], colour=True)
+    (coloured,) = show_rejects(near.out, reason="near_duplicate", colour=True).texts
     pieces = {coloured.plain[span.start : span.end]: span.style for span in coloured.spans}
     assert (pieces["weak"], pieces["strong"]) == ("red", "green")
     assert "[-" not in coloured.plain
 
 
 def test_a_row_that_could_not_be_read_is_shown_as_it_stands(near):
-    (row,) = read_rejects(near.out, "bad_row")
-    *_, raw = render_reject(row, None, colour=False).plain.splitlines()
+    (text,) = show_rejects(near.out, reason="bad_row").texts
+    *_, raw = text.plain.splitlines()
     assert json.loads(raw) == {"id": "bad", "messages": 3}
 
 
 def test_a_preference_is_shown_side_by_side(prepare, examples, tmp_path):
     out = prepare(examples / "preferences.jsonl", tmp_path / "out", report=False).out
-    row = next(row for row in read_rejects(out) if row["kept_id"] is not None)
-    kept = find_kept(out, [row])[row["kept_id"]]
-    plain = render_reject(row, kept, colour=False).plain
+    (text,) = show_rejects(out, reason="exact_duplicate", count=1).texts
+    plain = text.plain
     for part in ("prompt, user: ", "chosen, assistant: ", "rejected, assistant: "):
         assert f"\n{part}" in plain
 
@@ -102,63 +96,45 @@ def test_both_texts_can_be_read_from_a_diff():
     assert "".join(text for kind, text in pieces if kind != "gone") == right
 
 
-def test_changed_letters_stand_in_their_text(sample, read_rows):
-    changes = read_changes(sample.out)
-    contents = find_changed(sample.out, changes)
-    assert sum(map(len, changes)) == len(read_rows(sample.out / "clean" / "changes"))
-    for letters in changes:
-        content = contents[letters[0]["id"], letters[0]["turn"]]
-        head, *lines = render_changes(letters, content, None, colour=False).plain.splitlines()
-        assert head.endswith(f": {len(letters)} of its letters changed")
-        for letter, line in zip(letters, lines, strict=True):
-            rule, text = line[:16].strip(), line[17:]
-            assert rule == letter["rule"]
-            mark = f"[-{letter['before']}-]{{+{letter['after']}+}}"
-            assert text.count(mark) == 1
-            assert text.replace(mark, letter["after"]) in content.replace("\n", "⏎")
-
-
-def test_letters_that_grow_move_what_stands_behind_them():
-    # ſ has two bytes, S has one.
-    letters = [
-        {"id": "a", "turn": 0, "byte_offset": at, "before": was, "after": now, "rule": "pronoun_i"}
-        for at, was, now in ((0, "ſ", "S"), (4, "i", "I"))
-    ]
-    lines = render_changes(letters, "So I go", None, colour=False).plain.splitlines()
-    assert lines[2].endswith(" So [-i-]{+I+} go")
-
-
-def test_one_rule(sample):
-    changes = read_changes(sample.out, "pronoun_i")
-    assert changes
-    contents = find_changed(sample.out, changes)
-    for letters in changes:
-        content = contents[letters[0]["id"], letters[0]["turn"]]
-        lines = render_changes(letters, content, "pronoun_i", colour=False).plain.splitlines()[1:]
-        assert lines
-        assert all(line.startswith("pronoun_i ") for line in lines)
-
-
 def test_an_unknown_reason_names_the_nearest_and_those_there_are(sample):
     with pytest.raises(ConfigError) as error:
-        read_rejects(sample.out, "ai_prefaces")
+        show_rejects(sample.out, reason="ai_prefaces")
     first, hint = str(error.value).splitlines()
     assert first == "nothing has this reason: `ai_prefaces`"
     assert hint.startswith("hint: did you mean `ai_preface`? there are: ai_preface (")
-    with pytest.raises(ConfigError, match="nothing has this rule: `pronoun`"):
-        read_changes(sample.out, "pronoun")
+
+
+def test_pages_are_parts_of_the_whole(sample):
+    rows, total = read_rejects(sample.out, **ALL)
+    for first, count in ((0, 1), (3, 7), (20, 9), (total - 1, 5)):
+        assert read_rejects(sample.out, first=first, count=count) == (
+            rows[first : first + count],
+            total,
+        )
+
+
+def test_rows_that_share_an_id(prepare, write_rows, chat, tmp_path):
+    """The first one goes for the second, which is longer."""
+    rows = [chat("What?", TEXT * 4, id="same"), chat("What?", TEXT * 4 + " again", id="same")]
+    source = write_rows(tmp_path / "a.jsonl", rows)
+    config = {"dedup": {"keep": "longest"}}
+    out = prepare(source, tmp_path / "out", config=config, report=False).out
+    (text,) = show_rejects(out, reason="near_duplicate").texts
+    assert text.plain.endswith("kitchen{+ again+}\n")
 
 
 def test_the_command_line(sample, command):
     done = command("show", sample.out, "--rejects", "--rows", "2")
     assert done.stdout.count("── ") == 2
-    total = len(read_rejects(sample.out))
+    _, total = read_rejects(sample.out, **ALL)
     assert done.stdout.endswith(f"dropped rows: 0 to 1 of {total:,} (`--row`, `--rows`)\n")
     done = command("show", sample.out, "--changes", "--row", "1")
     assert done.stdout.count("── ") == 10
     assert "changed messages: 1 to 10 of " in done.stdout
     for options, message in {
-        ("--rejects", "--changes"): "`--rejects` and `--changes` exclude each other",
+        ("--rejects", "--changes"): "`--changes` has no meaning beside `--rejects`",
+        ("--changes", "--split", "test"): "`--split` has no meaning beside `--changes`",
+        ("--rejects", "--tokenizer", "t"): "`--tokenizer` has no meaning beside `--rejects`",
         ("--reason", "length"): "`--reason` needs `--rejects` or `--changes`",
         ("--rejects", "--row", str(total)): f"no such row among the dropped rows: `{total}`",
         ("--changes", "--row", "-1"): "no such row among the changed messages: `-1`",

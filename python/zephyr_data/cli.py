@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from zephyr_data.shown import Page
+
 INTERRUPTED = 130
 
 EXIT_CODES = (
@@ -229,7 +231,10 @@ def show(
             show_default=False,
         ),
     ] = None,
-    split: Annotated[str, typer.Option(metavar="train|test", help="Which rows.")] = "train",
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="train|test", show_default="train", help="Which packed rows."),
+    ] = None,
     tokenizer: Annotated[
         str | None,
         typer.Option(
@@ -243,27 +248,30 @@ def show(
 
     What carries the loss is green and the rest grey; the borders of the documents are marked. Without colour, what carries the loss stands between ⟦ and ⟧. A row that went for another one is shown as a diff by words: red is only in the row that went, green only in the one that stayed; without colour between [- -] and {+ +}.
     """
-    if rejects and changes:
-        raise ConfigError(
-            "`--rejects` and `--changes` exclude each other\nhint: run the command once for each",
-            key="rejects",
-        )
     if reason is not None and not (rejects or changes):
         raise ConfigError(
             "`--reason` needs `--rejects` or `--changes`\nhint: `zephyr-data show DIR --rejects --reason R`",
             key="reason",
         )
+    console = _console()
+    colour = console.color_system is not None
     if rejects or changes:
-        _show_way(folder, row, rows or 10, reason, changes=changes)
+        _refuse_beside(
+            "--rejects" if rejects else "--changes",
+            {"--changes": rejects and changes, "--split": split, "--tokenizer": tokenizer},
+        )
+        page = _page(folder, row, rows or 10, reason, changes=changes, colour=colour)
+        for text in page.texts:
+            console.print(text, soft_wrap=True)
+        console.print(page.summary, soft_wrap=True)
         return
+    split = split or "train"
     rows = rows or 1
     _without_torch()
     from zephyr_data.dataset import open_packed
     from zephyr_data.show import load_decoder, render_row, rows_of
 
     packed = open_packed(folder)
-    console = _console()
-    colour = console.color_system is not None
     packed.table(split)  # type: ignore[arg-type]  # refuses an unknown split before a tokenizer is loaded
     decoder = load_decoder(packed, tokenizer)
     last = max(row + 1, min(row + rows, rows_of(packed, split)))  # type: ignore[arg-type]
@@ -272,41 +280,26 @@ def show(
         console.print(text, soft_wrap=True)
 
 
-def _show_way(folder: Path, first: int, count: int, reason: str | None, *, changes: bool) -> None:
-    """What left the way from the input to the packed rows."""
-    from zephyr_data import rejects
-
-    console = _console()
-    colour = console.color_system is not None
+def _page(
+    folder: Path, first: int, count: int, reason: str | None, *, changes: bool, colour: bool
+) -> Page:
     if changes:
-        letters = rejects.read_changes(folder, reason)
-        some = letters[first : first + count] if first >= 0 else []
-        contents = rejects.find_changed(folder, some)
-        texts = [
-            rejects.render_changes(
-                part, contents[part[0]["id"], part[0]["turn"]], reason, colour=colour
+        from zephyr_data.changes import show_changes
+
+        return show_changes(folder, first=first, count=count, rule=reason, colour=colour)
+    from zephyr_data.rejects import show_rejects
+
+    return show_rejects(folder, first=first, count=count, reason=reason, colour=colour)
+
+
+def _refuse_beside(option: str, others: dict[str, object]) -> None:
+    """Refuses options that would be without effect."""
+    for other, given in others.items():
+        if given:
+            raise ConfigError(
+                f"`{other}` has no meaning beside `{option}`\nhint: leave one of them out",
+                key=other.removeprefix("--"),
             )
-            for part in some
-        ]
-        total, what = len(letters), "changed messages"
-    else:
-        rows = rejects.read_rejects(folder, reason)
-        chosen = rows[first : first + count] if first >= 0 else []
-        kept = rejects.find_kept(folder, chosen)
-        texts = [
-            rejects.render_reject(row, kept.get(row["kept_id"]), colour=colour) for row in chosen
-        ]
-        total, what = len(rows), "dropped rows"
-    if not texts and (total or first):
-        raise ConfigError(
-            f"there is no such row among the {what}: `{first}`\nhint: "
-            + (f"rows count from 0 to {total - 1}" if total else f"there are no {what}"),
-            key="row",
-        )
-    for text in texts:
-        console.print(text, soft_wrap=True)
-    shown = f"{first} to {first + len(texts) - 1}" if texts else "none"
-    console.print(f"{what}: {shown} of {total:,} (`--row`, `--rows`)", soft_wrap=True)
 
 
 @app.command(epilog=EXIT_CODES)
