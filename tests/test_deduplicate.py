@@ -55,8 +55,11 @@ def test_what_goes_is_what_the_definition_says(texts):
     ]
 
 
-def test_chats_lose_what_prepare_drops(sample, read_rows):
+@pytest.mark.parametrize("compare", ["conversation", "assistant", "prompt"])
+def test_chats_lose_what_prepare_drops(prepare, examples, read_rows, tmp_path, compare):
     """All that the stage was given, with the reasons that it gave."""
+    config = {"dedup": {"compare": compare}}
+    sample = prepare(examples / "chats.jsonl", tmp_path / "out", config=config, report=False)
     rows = read_rows(sample.out / "clean")
     ids = [row["id"] for row in rows]
     rejects = {
@@ -67,7 +70,9 @@ def test_chats_lose_what_prepare_drops(sample, read_rows):
     constant = {row["id"] for row in read_rows(sample.out / "dedup/rejects")} - set(rejects)
     left = [row for row in rows if row["id"] not in constant]
     ids = [row["id"] for row in left]
-    result = deduplicate(pa.Table.from_pylist([{"messages": row["messages"]} for row in left]))
+    result = deduplicate(
+        pa.Table.from_pylist([{"messages": row["messages"]} for row in left]), compare=compare
+    )
     found = {
         ids[row["row"]]: (row["reason"], ids[row["kept_row"]]) for row in result.dropped.to_pylist()
     }

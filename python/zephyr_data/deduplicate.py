@@ -19,9 +19,11 @@ from zephyr_data.extension import core
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ROLES = ("system", "user", "assistant")
-
-COMPARED = {"conversation": ROLES, "assistant": ("assistant",), "prompt": ("user",)}
+COMPARED = {
+    "conversation": ("system", "user", "assistant"),
+    "assistant": ("assistant",),
+    "prompt": ("user",),
+}
 """Whose turns `compare` takes, by its values."""
 
 
@@ -88,18 +90,8 @@ def deduplicate(
         "bands": bands,
         "rows": rows,
     }
-    Config.load(
-        None,
-        {
-            f"dedup.{name}": value
-            for name, value in {
-                "exact": exact,
-                "near": near,
-                "compare": compare,
-                **near_options,
-            }.items()
-        },
-    )
+    options = {"exact": exact, "near": near, "compare": compare, **near_options}
+    Config.load(None, {f"dedup.{name}": value for name, value in options.items()})
     table = _table(frame)
     name = _column(table, column)
     scores = _scores(table, score, keep)
@@ -219,14 +211,15 @@ def _chats_and_texts(column: pa.ChunkedArray, name: str, compare: str) -> tuple[
     """The rows as chats, whose keys tell exact duplicates, and as the texts that tell near ones; nulls stay nulls."""
     import pyarrow as pa
 
-    turn = pa.struct([("role", pa.string()), ("content", pa.string())])
+    from zephyr_data.tokenizer import messages_type
+
     kind = column.type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         texts = column.to_pylist()
         chats = [None if text is None else [{"role": "user", "content": text}] for text in texts]
-        return pa.array(chats, pa.list_(turn)), pa.array(texts, pa.large_string())
+        return pa.array(chats, messages_type()), pa.array(texts, pa.large_string())
     item = getattr(kind, "value_type", None)
     if (
         item is None
@@ -249,7 +242,7 @@ def _chats_and_texts(column: pa.ChunkedArray, name: str, compare: str) -> tuple[
         else "\n".join(message["content"] for message in chat if message["role"] in wanted)
         for chat in chats
     ]
-    return pa.array(chats, pa.list_(turn)), pa.array(texts, pa.large_string())
+    return pa.array(chats, messages_type()), pa.array(texts, pa.large_string())
 
 
 def _check(message: dict[str, Any] | None, row: int, place: str) -> None:
@@ -261,7 +254,7 @@ def _check(message: dict[str, Any] | None, row: int, place: str) -> None:
             "\nhint: drop or fill such turns first",
             field=field,
         )
-    if message["role"] not in ROLES:
+    if message["role"] not in COMPARED["conversation"]:
         raise DataError(
             f"row {row}: `{place}.role` must be `system`, `user` or `assistant`, found: {message['role']!r}"
             "\nhint: rename the roles; `prepare` reads chats of other shapes",

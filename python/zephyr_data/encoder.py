@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
     Exported: TypeAlias = pa.Array | pa.ChunkedArray | ArrowStream
 
-_ROLES = ("system", "user", "assistant")
-
 
 class Encoder:
     """A tokenizer with its chat template; `Encoder.from_pretrained` makes it.
@@ -207,6 +205,8 @@ def _chats(messages: object) -> pa.Array:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    from zephyr_data.options import ROLES
+
     hint = 'give a list of chats, each a list of `{"role": "user", "content": "…"}`'
     array = _arrow(messages, messages_type(), hint)
     try:
@@ -221,7 +221,7 @@ def _chats(messages: object) -> pa.Array:
             f"chat {number} is null, or lacks a role or a content\nhint: drop such chats before"
         )
     unknown = pc.filter(
-        turns.field("role"), pc.invert(pc.is_in(turns.field("role"), pa.array(_ROLES)))
+        turns.field("role"), pc.invert(pc.is_in(turns.field("role"), pa.array(ROLES)))
     )
     if len(unknown):
         raise DataError(

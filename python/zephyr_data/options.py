@@ -9,7 +9,7 @@ defaults are the same, which `tests/test_config.py` checks, so that Rust users a
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -25,6 +25,8 @@ OnBadRow = Literal["stop", "reject"]
 """Whether a row that cannot be read ends the run or is kept in `rejects/`."""
 
 Role = Literal["system", "user", "assistant"]
+
+ROLES: tuple[Role, ...] = get_args(Role)
 
 MAX_LENGTH = 1 << 24
 """Most tokens of a packed row: far above any model's context, far below what 32-bit positions hold."""
