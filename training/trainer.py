@@ -92,7 +92,7 @@ class PackedDPOTrainer(Reliable, DPOTrainer):
     Args:
         share_prefix: Whether a prompt is computed once for both answers; the losses are the same.
         master_weights: Whether AdamW keeps float32 copies of weights of lower precision.
-        reference: Folder and key of the rows for `precompute_ref_log_probs`; `None` computes them anew, in memory.
+        reference: Folder and key of the rows for `precompute_ref_log_probs`; `None` computes them anew, for this trainer alone.
         **kwargs: As for `DPOTrainer`. Models must have been loaded with a kernel of `attention.py`.
     """
 
@@ -106,11 +106,12 @@ class PackedDPOTrainer(Reliable, DPOTrainer):
         reference: tuple[str, dict[str, str]] | None = None,
         **kwargs: Any,  # noqa: ANN401 - trl's own
     ) -> None:
-        self.share_prefix, self.master_weights, self.reference = (
-            share_prefix,
-            master_weights,
-            reference,
+        self.share_prefix, self.master_weights = share_prefix, master_weights
+        # A folder of its own goes with the trainer.
+        self._scratch = (
+            None if reference else tempfile.TemporaryDirectory(prefix="zephyr-reference-")
         )
+        self.reference = reference or (self._scratch.name, {})
         tokenizer = kwargs["processing_class"]
         pad = (
             tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
@@ -129,10 +130,7 @@ class PackedDPOTrainer(Reliable, DPOTrainer):
         """From the store, or computed into it; resumable part by part."""
         self._pack_backbones()
         model = self.ref_model or self.model
-        if self.reference is None:
-            # Goes with the trainer.
-            self._own_reference = tempfile.TemporaryDirectory(prefix="zephyr-reference-")
-        folder, keys = self.reference or (self._own_reference.name, {})
+        folder, keys = self.reference
         split = {"train": "train", "eval": "test"}.get(name, name)
         parts = {
             "split": split,
