@@ -51,7 +51,7 @@ print(json.dumps({"cpu_s": round(cpu, 2), "imports_cpu_s": imports, "wall_by_sta
 def ours(rows: Path, tokenizer: Path, out: Path, workers: int) -> dict[str, object]:
     """One run of `prepare` in a process of its own; imports are not in `cpu_s`."""
     command = [sys.executable, "-c", OURS, str(rows), str(tokenizer), str(out), str(workers)]
-    result = subprocess.run(command, check=True, capture_output=True, text=True)
+    result = run(command)
     figures: dict[str, object] = json.loads(result.stdout.splitlines()[-1])
     packed = json.loads((out / "packed" / "manifest.json").read_text())["counts"]
     clean = json.loads((out / "clean" / "manifest.json").read_text())["counts"]
@@ -66,6 +66,18 @@ def ours(rows: Path, tokenizer: Path, out: Path, workers: int) -> dict[str, obje
         "test": packed["test"],
         "sha256": folder_hash(out),
     }
+
+
+def run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """A program to its end; if it fails, its own last words and an end of the bench."""
+    result = subprocess.run(command, check=False, capture_output=True, text=True)
+    if result.returncode:
+        said = "\n".join(result.stderr.splitlines()[-3:])
+        sys.exit(
+            f"failed: {' '.join(command[:3])} …\n{said}"
+            "\nhint: a peer needs its packages; ZEPHYR_DATA_PEERS names an interpreter that has them"
+        )
+    return result
 
 
 def folder_hash(folder: Path) -> str:
@@ -84,7 +96,7 @@ def peer(kind: str, rows: Path, tokenizer: Path) -> dict[str, object]:
     python = os.environ.get("ZEPHYR_DATA_PEERS", sys.executable)
     command = [python, str(program), "prepare", str(rows.resolve())]
     command += ["--tokenizer", str(tokenizer.resolve()), f"--{kind}", "--threads", "1"]
-    result = subprocess.run(command, check=True, capture_output=True, text=True)
+    result = run(command)
     line = next(json.loads(text) for text in result.stdout.splitlines() if '"engine"' in text)
     stages = {name: stage["cpu_s"] for name, stage in line["stages"].items()}
     cpu = sum(stages.values())
