@@ -207,17 +207,18 @@ def _fill(result: Prepared) -> dict[str, Any] | None:
 
 def _histogram(values: Iterable[pa.Array], longest: int) -> dict[str, Any]:
     """Counts in bins of equal width up to `longest`: bin `i` holds lengths from `i * width + 1` to `(i + 1) * width`."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     width = max(-(-longest // BINS), 1)
     counts = [0] * -(-longest // width)
     total, everything = 0, 0
-    for array in values:
-        places = pc.divide(pc.max_element_wise(pc.subtract(array, 1), 0), width)
-        for entry in pc.value_counts(places):
-            counts[min(entry["values"].as_py(), len(counts) - 1)] += entry["counts"].as_py()
-        total += len(array)
-        everything += pc.sum(array).as_py() or 0
+    # No numbers of Python among pyarrow's arguments: it would import pandas, which takes longer than the page.
+    found = pc.value_counts(pa.chunked_array(values, pa.int64()))
+    for length, count in zip(*(found.field(at).to_pylist() for at in range(2)), strict=True):
+        counts[min(max(length - 1, 0) // width, len(counts) - 1)] += count
+        total += count
+        everything += length * count
     return {
         "width": width,
         "counts": counts,

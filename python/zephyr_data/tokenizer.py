@@ -13,6 +13,7 @@ import contextlib
 import itertools
 import os
 import re
+from array import array
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -332,10 +333,26 @@ def encode_chat(encoder: ChatEncoder, chat: Chat) -> dict[str, list[int]]:
     """Ids and masks of one chat by the extension."""
     import pyarrow as pa
 
-    encoded: dict[str, list[int]] = pa.array(encoder.encode(pa.array([chat], messages_type())))[
-        0
-    ].as_py()
+    encoded: dict[str, list[int]] = pa.array(encoder.encode(_one_chat(chat)))[0].as_py()
     return encoded
+
+
+def _one_chat(chat: Chat) -> pa.ListArray:
+    """An array of one chat, from buffers: `pa.array` of Python objects imports pandas, which costs more than all checks."""
+    import pyarrow as pa
+
+    def offsets(lengths: Iterable[int]) -> pa.Buffer:
+        return pa.py_buffer(array("i", itertools.accumulate(lengths, initial=0)))
+
+    def strings(texts: list[bytes]) -> pa.StringArray:
+        return pa.StringArray.from_buffers(
+            len(texts), offsets(map(len, texts)), pa.py_buffer(b"".join(texts))
+        )
+
+    columns = [strings([turn[name].encode() for turn in chat]) for name in ("role", "content")]
+    kind = messages_type()
+    turns = pa.StructArray.from_arrays(columns, fields=list(kind.value_type))
+    return pa.ListArray.from_buffers(kind, 1, [None, offsets([len(chat)])], children=[turns])
 
 
 def messages_type() -> pa.DataType:
