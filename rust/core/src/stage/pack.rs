@@ -5,12 +5,13 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 use serde::Serialize;
 use serde_json::json;
 
-use super::encode::{ChatEncoder, EncodeOptions, TokenizerSpec};
+use super::encode::{ChatEncoder, EncodeOptions, Scratch, TokenizerSpec};
 use super::fit::{Encoded, Fitter};
 use super::packed::{Chats, Preferences, SIDES};
 use super::{Counts, Observer, Outcome, Progress, Ticker, below, ordered, previous, run};
@@ -88,6 +89,7 @@ pub fn pack(
         let fitter = Fitter { encoder: &encoder, overlong: options.overlong, max_length: options.max_length as usize };
         let mut output = Output::create(folder, kind)?;
         let (rows, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
+        let scratches = Scratches::default();
         let mut tick = || {
             let (done, rows) = (bytes.load(Ordering::Relaxed), rows.load(Ordering::Relaxed));
             ticker.tick(Progress { stage: "pack", done, total, rows })
@@ -95,7 +97,7 @@ pub fn pack(
         ordered::for_each(
             workers,
             PartReader::new(paths),
-            |batch| encode_batch(&batch, kind, &fitter),
+            |batch| scratches.with(|scratch| encode_batch(&batch, kind, &fitter, scratch)),
             |batch| {
                 rows.fetch_add(batch.rows, Ordering::Relaxed);
                 bytes.fetch_add(batch.text_bytes, Ordering::Relaxed);
@@ -108,6 +110,21 @@ pub fn pack(
     })
 }
 
+/// Buffers and memos from batch to batch: what one batch has met is met again in the next. No more than there are threads.
+#[derive(Default)]
+struct Scratches(Mutex<Vec<Scratch>>);
+
+impl Scratches {
+    fn with<T>(&self, work: impl FnOnce(&mut Scratch) -> T) -> T {
+        let free = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = free().pop();
+        let mut scratch = taken.unwrap_or_default();
+        let result = work(&mut scratch);
+        free().push(scratch);
+        result
+    }
+}
+
 /// A batch's rows after encoding.
 struct EncodedBatch {
     /// Side of the split (index into [`SIDES`]) and what the row became.
@@ -118,20 +135,19 @@ struct EncodedBatch {
     text_bytes: u64,
 }
 
-fn encode_batch(batch: &RecordBatch, kind: Kind, fitter: &Fitter<'_>) -> Result<EncodedBatch> {
+fn encode_batch(batch: &RecordBatch, kind: Kind, fitter: &Fitter<'_>, scratch: &mut Scratch) -> Result<EncodedBatch> {
     let rows = RowsView::new(batch, kind).ok_or_else(|| Error::Manifest {
         path: "dedup".into(),
         message: "its columns are not those of this version".into(),
         hint: "run the command again with `--overwrite`".into(),
     })?;
-    let mut scratch = super::encode::Scratch::default();
     let mut rejects = RowsBuilder::new(kind);
     let (mut encoded, mut dropped, mut text_bytes) = (Vec::with_capacity(rows.len()), Vec::new(), 0);
     for index in 0..rows.len() {
         let row = rows.row(index);
         text_bytes += row.record.messages().map(|message| message.content.len() as u64).sum::<u64>();
         let side = usize::from(rows.split(index) == Some(SIDES[1]));
-        match fitter.fit(&row, &mut scratch)? {
+        match fitter.fit(&row, scratch)? {
             Ok(fitted) => encoded.push((side, fitted)),
             Err((reason, detail)) => {
                 dropped.push(reason);
