@@ -137,15 +137,11 @@ impl ChatEncoder {
         if !self.tokenizer.is_fast() {
             return Ok(false);
         }
-        let (text, bytes) = (rendered.text.as_str(), rendered.text.as_bytes());
+        let text = rendered.text.as_str();
         marks.clear();
         if masked {
             for span in &rendered.assistant {
-                // White space may lie outside of offsets, several tokens may share a character that is not ASCII, and a
-                // stretch may begin with a space that the text does not have.
-                let last = span.end.checked_sub(1).and_then(|end| bytes.get(end));
-                let plain = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii() && !byte.is_ascii_whitespace());
-                if span.start == 0 || span.start >= span.end || !plain(bytes.get(span.start)) || !plain(last) {
+                if span.start == 0 || span.start >= span.end || !self.tokenizer.offsets_tell(text, span) {
                     return Ok(false);
                 }
                 marks.extend([span.start, span.end]);
@@ -180,6 +176,9 @@ impl ChatEncoder {
     /// Ids of a preference, cut where trl cuts them: the answers begin where the prompt's ids end or, should the prompt be
     /// encoded differently when an answer follows, at the first difference.
     pub fn pair(&self, pair: &Preference, scratch: &mut Scratch) -> Result<Pair> {
+        if let Some(pair) = self.pair_fast(pair, scratch)? {
+            return Ok(pair);
+        }
         let mut prompt = self.ids(&pair.prompt, true, scratch)?.to_vec();
         let mut chosen = self.continued(&pair.prompt, &pair.chosen, scratch)?;
         let mut rejected = self.continued(&pair.prompt, &pair.rejected, scratch)?;
@@ -191,17 +190,49 @@ impl ChatEncoder {
         Ok(Pair { prompt, chosen, rejected })
     }
 
-    fn continued(&self, prompt: &[Message], answer: &[Message], scratch: &mut Scratch) -> Result<Vec<u32>> {
+    /// The same with the prompt encoded once: none where the answers' texts do not go on from the prompt's over a border
+    /// that the engine can prove.
+    fn pair_fast(&self, pair: &Preference, scratch: &mut Scratch) -> Result<Option<Pair>> {
+        if !self.tokenizer.is_fast() || self.render(&pair.prompt, true, false, scratch)? {
+            return Ok(None);
+        }
+        let mut prompt = Vec::new();
+        let begin = std::mem::take(&mut scratch.rendered.text);
+        self.tokenizer.encode_ids(&begin, &mut scratch.fast, &mut prompt)?;
+        let mut answers = [Vec::new(), Vec::new()];
+        for (ids, answer) in answers.iter_mut().zip([&pair.chosen, &pair.rejected]) {
+            if self.render_continued(&pair.prompt, answer, scratch)? {
+                return Ok(None);
+            }
+            let text = &scratch.rendered.text;
+            if !text.starts_with(&begin) || !self.tokenizer.encode_behind(text, begin.len(), &mut scratch.fast, ids)? {
+                return Ok(None);
+            }
+        }
+        let [chosen, rejected] = answers;
+        Ok(Some(Pair { prompt, chosen, rejected }))
+    }
+
+    fn render_continued(&self, prompt: &[Message], answer: &[Message], scratch: &mut Scratch) -> Result<bool> {
         let mut messages = std::mem::take(&mut scratch.messages);
         messages.clear();
         messages.extend(prompt.iter().chain(answer).cloned());
-        let ids = self.ids(&messages, false, scratch).map(<[u32]>::to_vec);
+        let literal = self.render(&messages, false, false, scratch);
         scratch.messages = messages;
-        ids
+        literal
+    }
+
+    fn continued(&self, prompt: &[Message], answer: &[Message], scratch: &mut Scratch) -> Result<Vec<u32>> {
+        let literal = self.render_continued(prompt, answer, scratch)?;
+        Ok(self.rendered_ids(literal, scratch)?.to_vec())
     }
 
     fn ids<'a>(&self, messages: &[Message], generation_prompt: bool, scratch: &'a mut Scratch) -> Result<&'a [u32]> {
         let literal = self.render(messages, generation_prompt, false, scratch)?;
+        self.rendered_ids(literal, scratch)
+    }
+
+    fn rendered_ids<'a>(&self, literal: bool, scratch: &'a mut Scratch) -> Result<&'a [u32]> {
         if literal || !self.encode_fast(false, scratch)? {
             self.encode(literal, scratch)?;
         }

@@ -206,6 +206,18 @@ impl Added {
         self.tokens.is_empty()
     }
 
+    /// Whether one of them stands in `text`.
+    pub(super) fn is_in(&self, text: &str) -> bool {
+        !self.is_empty() && self.finder.is_match(text)
+    }
+
+    /// Whether the last of what `text` is made of is one of them.
+    pub(super) fn ends_with_one(&self, text: &str) -> bool {
+        let mut last = false;
+        self.parts(text, |part| last = matches!(part, Part::Token(..)));
+        last
+    }
+
     /// Visits added tokens and the stretches between them, in their order.
     pub(super) fn parts<'a>(&self, text: &'a str, mut visit: impl FnMut(Part<'a>)) {
         let mut done = 0;

@@ -14,6 +14,8 @@
 mod bytelevel;
 mod compose;
 mod fallback;
+#[cfg(test)]
+mod masks_tests;
 mod prefetch;
 mod probes;
 mod sentencepiece;
@@ -21,12 +23,13 @@ mod split;
 
 use std::ops::Range;
 
+use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::error::Result;
 use bytelevel::ByteLevel;
 use fallback::{Fallback, Part};
-use sentencepiece::SentencePiece;
+use sentencepiece::{Place, SentencePiece};
 
 /// A tokenizer, ready to be used from any thread.
 ///
@@ -36,6 +39,8 @@ use sentencepiece::SentencePiece;
 pub struct Tokenizer {
     fallback: Fallback,
     engine: Option<Engine>,
+    /// Offsets leave white space out.
+    trims: bool,
     /// Hash of the definition.
     name: u128,
 }
@@ -68,6 +73,34 @@ pub struct Encoded {
     pub offsets: Vec<(u32, u32)>,
 }
 
+impl Engine {
+    /// Whether stretches of text may get a space before them, so that their first token is not their own.
+    fn adds_spaces(&self) -> bool {
+        match self {
+            Engine::ByteLevel(engine) => engine.has_prefix(),
+            Engine::SentencePiece(engine) => engine.has_prefix(),
+        }
+    }
+}
+
+/// Whether one of the ascending `ends` lies behind the first character of a stretch that begins at `start`: a space that is
+/// put before shares the offsets of that character, which then has two tokens.
+fn ends_behind_first(stretch: &str, start: usize, ends: impl Iterator<Item = usize>) -> bool {
+    let place = start + stretch.chars().next().map_or(0, char::len_utf8);
+    ends.take_while(|end| *end <= place).any(|end| end == place)
+}
+
+/// Whether a post-processor may leave white space out of the offsets; of one that is not known it is assumed.
+fn trims_offsets(post_processor: &Value) -> bool {
+    match post_processor["type"].as_str() {
+        None => !post_processor.is_null(),
+        Some("TemplateProcessing" | "BertProcessing") => false,
+        Some("ByteLevel" | "RobertaProcessing") => post_processor["trim_offsets"] != false,
+        Some("Sequence") => post_processor["processors"].as_array().is_none_or(|all| all.iter().any(trims_offsets)),
+        Some(_) => true,
+    }
+}
+
 impl Encoded {
     /// Empties both buffers.
     pub fn clear(&mut self) {
@@ -89,7 +122,8 @@ impl Tokenizer {
                 Some(Engine::SentencePiece(Box::new(engine)))
             })
         });
-        let tokenizer = Tokenizer { fallback, engine, name: xxh3_128(backend_json.as_bytes()) };
+        let trims = trims_offsets(&definition["post_processor"]);
+        let tokenizer = Tokenizer { fallback, engine, trims, name: xxh3_128(backend_json.as_bytes()) };
         probes::check(&tokenizer)?;
         Ok(tokenizer)
     }
@@ -112,7 +146,7 @@ impl Tokenizer {
     /// order, the number of tokens before it is appended to `at`.
     ///
     /// False if that is not known: there is no fast engine, or a mark does not lie on a border that the engine can prove.
-    /// `out` and `at` hold nothing of use then.
+    /// `out` and `at` hold nothing of use then. Whether offsets tell the same place, [`Tokenizer::offsets_tell`] says.
     pub fn encode_marked(
         &self,
         text: &str,
@@ -122,10 +156,8 @@ impl Tokenizer {
         at: &mut Vec<u32>,
     ) -> Result<bool> {
         let (Some(engine), Some((raw, normalized))) = (&self.engine, self.fallback.added()) else { return Ok(false) };
-        if scratch.owner != self.name {
-            *scratch = Scratch { owner: self.name, ..Scratch::default() };
-        }
-        let adds_spaces = matches!(engine, Engine::SentencePiece(engine) if engine.has_prefix());
+        self.own(scratch);
+        let adds_spaces = engine.adds_spaces();
         let (mut next, mut known) = (0, true);
         let mut inside = Vec::new();
         raw.parts(text, |part| {
@@ -143,23 +175,31 @@ impl Tokenizer {
                 at.push(out.len() as u32);
                 next += 1;
             }
+            let before = next;
             inside.clear();
             while let Some(mark) = marks.get(next).filter(|mark| **mark < range.end) {
                 inside.push(mark - range.start);
                 next += 1;
             }
-            match (part, engine) {
-                (Part::Token(id, _), _) => {
+            match part {
+                Part::Token(id, _) => {
                     known &= inside.is_empty();
                     out.push(id);
                 }
-                (Part::Stretch(stretch), Engine::ByteLevel(engine)) => {
-                    known &= inside.is_empty();
-                    engine.encode(stretch, normalized, &mut scratch.byte_level, out);
-                }
-                (Part::Stretch(stretch), Engine::SentencePiece(engine)) => {
-                    let scratch = &mut scratch.sentence_piece;
-                    known &= engine.encode(stretch, range.start == 0, &inside, scratch, out, at);
+                Part::Stretch(stretch) => {
+                    let ends = (before..).zip(&marks[before..]).filter(|(number, _)| number % 2 == 1);
+                    known &= !adds_spaces || !ends_behind_first(stretch, range.start, ends.map(|(_, end)| *end));
+                    let told = match engine {
+                        Engine::ByteLevel(engine) => {
+                            engine.encode(stretch, normalized, &inside, &mut scratch.byte_level, out, at)
+                        }
+                        Engine::SentencePiece(engine) => {
+                            let scratch = &mut scratch.sentence_piece;
+                            let place = if range.start == 0 { Place::First } else { Place::Behind };
+                            engine.encode(stretch, place, &inside, scratch, out, at)
+                        }
+                    };
+                    known &= told || marks.is_empty();
                 }
             }
         });
@@ -170,6 +210,19 @@ impl Tokenizer {
         Ok(known)
     }
 
+    /// Whether a span of a text begins and ends with characters whose offsets leave no doubt: the first token that holds
+    /// its first character is the one that begins there, and no token but the last holds its last.
+    ///
+    /// White space may lie outside of all offsets, and several tokens may share a character that is not ASCII.
+    pub fn offsets_tell(&self, text: &str, span: &Range<usize>) -> bool {
+        let blank = |character: char| self.trims && character.is_whitespace();
+        let inner = &text[span.clone()];
+        match (inner.chars().next(), inner.chars().next_back()) {
+            (Some(first), Some(last)) => !blank(first) && last.is_ascii() && !blank(last),
+            _ => false,
+        }
+    }
+
     /// As [`Tokenizer::encode`], but the text of a special token is only text where it touches one of the spans
     /// `literal` (ascending, not overlapping), which hold what people wrote. There this is transformers with
     /// `split_special_tokens=True`.
@@ -177,13 +230,58 @@ impl Tokenizer {
         self.fallback.encode_literal(text, literal, out)
     }
 
-    /// Whether every text with `left` right before `right` has the ids of its two halves, each encoded by itself. False
-    /// where that is not known.
-    pub fn border_is_exact(&self, left: char, right: char) -> bool {
-        let (Some(Engine::ByteLevel(engine)), Some((raw, normalized))) = (&self.engine, self.fallback.added()) else {
-            return false;
+    /// Appends the ids of `text[from..]`, if those of the whole text are the ids of `text[..from]` by itself followed by
+    /// these; so one beginning need not be encoded anew for each of its continuations. `from` is the start of a character.
+    ///
+    /// False, with nothing of use in `out`, where that is not known: there is no fast engine, or what stands on both sides
+    /// of the border may share a token or an added token.
+    pub fn encode_behind(&self, text: &str, from: usize, scratch: &mut Scratch, out: &mut Vec<u32>) -> Result<bool> {
+        let (before, behind) = text.split_at(from);
+        let (Some(left), Some(right)) = (before.chars().next_back(), behind.chars().next()) else {
+            self.encode_ids(behind, scratch, out)?;
+            return Ok(true);
         };
-        !raw.may_cross(left, right) && !normalized.may_cross(left, right) && engine.border_is_exact(left, right)
+        let (Some(engine), Some((raw, normalized))) = (&self.engine, self.fallback.added()) else { return Ok(false) };
+        if raw.may_cross(left, right) || normalized.may_cross(left, right) {
+            return Ok(false);
+        }
+        match engine {
+            Engine::ByteLevel(engine) => {
+                let exact = engine.border_is_exact(left, right);
+                if exact {
+                    self.encode_ids(behind, scratch, out)?;
+                }
+                Ok(exact)
+            }
+            Engine::SentencePiece(engine) => {
+                // A space may be put before a stretch, but not where one goes on over the border.
+                let whole = raw.ends_with_one(before);
+                if !whole && !engine.is_cut(left, right) {
+                    return Ok(false);
+                }
+                self.own(scratch);
+                let scratch = &mut scratch.sentence_piece;
+                let mut goes_on = !whole;
+                raw.parts(behind, |part| {
+                    match part {
+                        Part::Token(id, _) => out.push(id),
+                        Part::Stretch(stretch) => {
+                            let place = if goes_on { Place::Inside } else { Place::Behind };
+                            engine.encode(stretch, place, &[], scratch, out, &mut Vec::new());
+                        }
+                    }
+                    goes_on = false;
+                });
+                Ok(true)
+            }
+        }
+    }
+
+    /// Makes `scratch` forget another tokenizer's tokens.
+    fn own(&self, scratch: &mut Scratch) {
+        if scratch.owner != self.name {
+            *scratch = Scratch { owner: self.name, ..Scratch::default() };
+        }
     }
 
     /// Whether `text` holds the text of a special token.
@@ -216,6 +314,21 @@ impl Tokenizer {
 #[expect(clippy::single_range_in_vec_init, reason = "one span is a list of spans")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_trims_offsets() {
+        let trims = |json: &str| trims_offsets(&serde_json::from_str(json).unwrap());
+        assert!(
+            !trims("null") && !trims(r#"{"type": "TemplateProcessing"}"#) && !trims(r#"{"type": "BertProcessing"}"#)
+        );
+        assert!(trims(r#"{"type": "ByteLevel"}"#) && trims(r#"{"type": "RobertaProcessing", "trim_offsets": true}"#));
+        assert!(!trims(r#"{"type": "ByteLevel", "trim_offsets": false}"#));
+        assert!(trims(r#"{"type": "Unheard-of"}"#) && trims("{}"));
+        assert!(trims(
+            r#"{"type": "Sequence", "processors": [{"type": "TemplateProcessing"}, {"type": "ByteLevel"}]}"#
+        ));
+        assert!(!trims(r#"{"type": "Sequence", "processors": [{"type": "TemplateProcessing"}]}"#));
+    }
 
     #[test]
     fn one_tokenizer_serves_all_threads() {

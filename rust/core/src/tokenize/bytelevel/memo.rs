@@ -78,6 +78,39 @@ fn hash(key: u128) -> usize {
 }
 
 impl Memo {
+    /// As [`Memo::look_up`]; for each of the ascending `places` the number of tokens before it is appended to `at`. False,
+    /// with nothing of use in `out`, if at one of them no piece ends. `ends` is used up.
+    pub(in crate::tokenize) fn look_up_marked(
+        &mut self,
+        text: &[u8],
+        ends: &mut [u32],
+        places: impl Iterator<Item = usize>,
+        out: &mut Vec<u32>,
+        at: &mut Vec<u32>,
+        mut encode: impl FnMut(&[u8], &mut Vec<u32>),
+    ) -> bool {
+        let (mut from, mut done) = (0, 0);
+        let mut look_up = |ends: &mut [u32], from: usize, out: &mut Vec<u32>| {
+            if from > 0 {
+                for end in ends.iter_mut() {
+                    *end -= from as u32;
+                }
+            }
+            self.look_up(&text[from..], ends, out, &mut encode);
+        };
+        for place in places {
+            let next = done + ends[done..].partition_point(|end| (*end as usize) < place);
+            if ends.get(next).is_none_or(|end| *end as usize != place) {
+                return false;
+            }
+            look_up(&mut ends[done..=next], from, out);
+            at.push(out.len() as u32);
+            (from, done) = (place, next + 1);
+        }
+        look_up(&mut ends[done..], from, out);
+        true
+    }
+
     /// Appends the tokens of the pieces of `text` that end at `ends`; `encode` gives those of a piece not remembered.
     pub(in crate::tokenize) fn look_up(
         &mut self,

@@ -105,18 +105,42 @@ impl ByteLevel {
     }
 
     /// Appends the tokens of a stretch of text between added tokens; `added` are those that are looked for in NFC.
-    pub(super) fn encode(&self, stretch: &str, added: &Added, scratch: &mut Scratch, out: &mut Vec<u32>) {
+    ///
+    /// `marks` are places within the stretch, ascending; for each the number of tokens before it is appended to `at`. False
+    /// if that is not known: a mark is no border of pieces, or NFC changes the text, which it may do across any place.
+    pub(super) fn encode(
+        &self,
+        stretch: &str,
+        added: &Added,
+        marks: &[usize],
+        scratch: &mut Scratch,
+        out: &mut Vec<u32>,
+        at: &mut Vec<u32>,
+    ) -> bool {
         let Scratch { composed, pieces } = scratch;
         let text = if self.nfc { compose(&self.classes, stretch, composed) } else { stretch };
-        added.parts(text, |part| match part {
-            Part::Token(id, _) => out.push(id),
-            Part::Stretch(text) => self.encode_composed(text, pieces, out),
-        });
+        let same = std::ptr::eq(text, stretch);
+        if marks.is_empty() {
+            added.parts(text, |part| match part {
+                Part::Token(id, _) => out.push(id),
+                Part::Stretch(text) => _ = self.encode_composed(text, &[], pieces, out, at),
+            });
+            return same;
+        }
+        same && !added.is_in(text) && self.encode_composed(text, marks, pieces, out, at)
     }
 
-    fn encode_composed<'a>(&self, mut text: &'a str, scratch: &'a mut Pieces, out: &mut Vec<u32>) {
+    fn encode_composed<'a>(
+        &self,
+        mut text: &'a str,
+        marks: &[usize],
+        scratch: &'a mut Pieces,
+        out: &mut Vec<u32>,
+        at: &mut Vec<u32>,
+    ) -> bool {
         let Pieces { memo, ends, spaced, work } = scratch;
-        if self.prefix_space && !text.starts_with(' ') {
+        let prefixed = self.prefix_space && !text.starts_with(' ');
+        if prefixed {
             spaced.clear();
             spaced.push(' ');
             spaced.push_str(text);
@@ -124,12 +148,17 @@ impl ByteLevel {
         }
         ends.clear();
         self.pattern.split(&self.classes, text, ends);
-        memo.look_up(text.as_bytes(), ends, out, |piece, out| {
-            match self.whole.as_ref().and_then(|tokens| tokens.get(piece)) {
-                Some(id) => out.push(*id),
-                None => self.merges.encode(piece, work, out),
-            }
-        });
+        let encode = |piece: &[u8], out: &mut Vec<u32>| match self.whole.as_ref().and_then(|tokens| tokens.get(piece)) {
+            Some(id) => out.push(*id),
+            None => self.merges.encode(piece, work, out),
+        };
+        let places = marks.iter().map(|mark| mark + usize::from(prefixed));
+        memo.look_up_marked(text.as_bytes(), ends, places, out, at, encode)
+    }
+
+    /// Whether a stretch may get a space before it.
+    pub(super) fn has_prefix(&self) -> bool {
+        self.prefix_space
     }
 
     /// See [`Pattern::border_is_exact`].

@@ -10,6 +10,7 @@ use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel as Crate;
 
 use super::super::Tokenizer;
+use super::super::masks_tests::{compare, every_other};
 use super::super::split::Pattern;
 use super::super::split::tests::texts;
 use super::*;
@@ -153,25 +154,82 @@ proptest! {
     }
 }
 
+/// What a chat looks like, and what the engine must leave to offsets.
 #[test]
-fn halves_have_the_ids_of_the_whole_where_a_border_is_exact() {
-    let mut definition = definition(&split(Pattern::Qwen2), &json!({"type": "NFC"}), false);
-    let plain = json!([added()[0], {"id": 1001, "content": "x\ny", "special": false, "single_word": false, "lstrip": false,
-        "rstrip": false, "normalized": true}]);
-    assert!(!Pair::new(&definition).ours.border_is_exact('\n', 'a'), "a token here eats white space");
-    definition["added_tokens"] = plain;
-    let pair = Pair::new(&definition);
-    let ids = |text: &str| {
-        let mut out = Vec::new();
-        pair.ours.encode_ids(text, &mut super::super::Scratch::default(), &mut out).unwrap();
-        out
+fn masks_of_answers() {
+    let chat = |answer: &str| {
+        ["<|im_start|>user\nHi<|im_start|>\n<|im_start|>assistant\n", answer, "<|im_start|>\n", "a"].map(String::from)
     };
-    for (left, right, exact) in
-        [("user\n", "Hello\n", true), ("so\n", "\nno", false), ("x\n", "y", false), ("7", "\n ", true)]
-    {
-        let border = (left.chars().next_back().unwrap(), right.chars().next().unwrap());
-        assert_eq!(pair.ours.border_is_exact(border.0, border.1), exact, "{left:?} {right:?}");
+    let trims = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
+    for (post_processor, blank) in [(&Value::Null, true), (&trims, false)] {
+        let mut definition = definition(&split(Pattern::Qwen2), &json!({"type": "NFC"}), false);
+        definition["added_tokens"] = json!([added()[0]]);
+        definition["post_processor"] = post_processor.clone();
+        let pair = Pair::new(&definition);
+        let known = |answer: &str| {
+            let (text, spans) = every_other(&chat(answer));
+            compare(&pair.ours, &text, &spans)
+        };
+        for answer in ["Hello there.", "你好, world", "1", "e\u{301}t\u{e9}. "].map(str::trim_end) {
+            assert_eq!(known(answer), !answer.starts_with('e'), "{answer:?}: NFC changes it, or not");
+        }
+        assert_eq!(known("  so"), blank);
+        assert_eq!(known("so "), blank);
+        assert!(!known("\n- one"), "white space before goes with it");
+        assert!(!known("你好"), "the end is a character of several tokens");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn random_continuations_have_the_ids_of_the_whole(left in marked(), right in marked()) {
+        let text = format!("{left}{right}");
+        for pair in PAIRS.iter().filter(|_| !left.is_empty() && !right.is_empty()) {
+            let (mut out, mut scratch) = (Vec::new(), super::super::Scratch::default());
+            pair.ours.encode_ids(&left, &mut scratch, &mut out).unwrap();
+            if pair.ours.encode_behind(&text, left.len(), &mut scratch, &mut out).unwrap() {
+                let expected = pair.truth.encode_fast(text.as_str(), false).unwrap();
+                prop_assert_eq!(&out, expected.get_ids());
+            }
+        }
+    }
+
+    #[test]
+    fn random_masks_are_those_of_offsets(pieces in proptest::collection::vec(marked(), 1..6)) {
+        let (text, spans) = every_other(&pieces);
+        PAIRS.iter().for_each(|pair| _ = compare(&pair.ours, &text, &spans));
+    }
+}
+
+#[test]
+fn a_continuation_is_encoded_by_itself_where_the_border_is_exact() {
+    let mut definition = definition(&split(Pattern::Qwen2), &json!({"type": "NFC"}), false);
+    let behind = |pair: &Pair, left: &str, right: &str| {
+        let mut out = Vec::new();
+        let text = format!("{left}{right}");
+        pair.ours
+            .encode_behind(&text, left.len(), &mut super::super::Scratch::default(), &mut out)
+            .unwrap()
+            .then_some(out)
+    };
+    assert!(behind(&Pair::new(&definition), "\n", "a").is_none(), "a token here eats white space");
+    definition["added_tokens"] = json!([added()[0], {"id": 1001, "content": "x\ny", "special": false, "single_word": false,
+        "lstrip": false, "rstrip": false, "normalized": true}]);
+    let pair = Pair::new(&definition);
+    let ids = |text: &str| pair.truth.encode_fast(text, false).unwrap().get_ids().to_vec();
+    for (left, right, exact) in [
+        ("user\n", "Hello\n", true),
+        ("so\n", "\nno", false),
+        ("x\n", "y", false),
+        ("7", "\n ", true),
+        ("", "a b", true),
+    ] {
+        let found = behind(&pair, left, right);
+        assert_eq!(found.is_some(), exact, "{left:?} {right:?}");
         assert_eq!([ids(left), ids(right)].concat() == ids(&format!("{left}{right}")), exact);
+        assert!(found.is_none_or(|found| [ids(left), found].concat() == ids(&format!("{left}{right}"))));
     }
 }
 

@@ -78,6 +78,17 @@ impl Cuts {
         }
     }
 
+    /// Whether there is a border between these two.
+    pub(super) fn between(&self, left: char, right: char) -> bool {
+        let mut buffer = [0; 8];
+        let length = left.encode_utf8(&mut buffer).len();
+        let end = length + right.encode_utf8(&mut buffer[length..]).len();
+        let text = std::str::from_utf8(&buffer[..end]).unwrap_or_default();
+        let mut ends = Vec::with_capacity(end);
+        self.split(text, &mut ends);
+        ends.len() == 2
+    }
+
     #[cold]
     fn is_cut(&self, text: &str, at: usize) -> bool {
         match (text[..at].chars().next_back(), text[at..].chars().next()) {
@@ -111,5 +122,9 @@ mod tests {
         assert_eq!(units("abc  ab▁ a😀éb"), ["ab", "c", "  ab", "▁ a", "😀", "éb"]);
         assert_eq!(units("ba"), ["b", "a"]);
         assert!(units("").is_empty());
+        assert!(
+            cuts.between('b', 'a') && !cuts.between('a', 'b') && !cuts.between(' ', ' ') && !cuts.between('é', 'b')
+        );
+        assert!(cuts.between('b', 'é') && cuts.between('😀', 'é'));
     }
 }

@@ -32,6 +32,17 @@ enum Prefix {
     Never,
 }
 
+/// Where a stretch of text stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Nothing is before it.
+    First,
+    /// An added token is before it.
+    Behind,
+    /// It is the rest of a stretch that was cut where [`SentencePiece::is_cut`] says so.
+    Inside,
+}
+
 /// A tokenizer of this kind, without its added tokens.
 #[derive(Debug)]
 pub(super) struct SentencePiece {
@@ -58,10 +69,6 @@ impl SentencePiece {
     /// Reads the definition of a backend, if it is of this kind in every respect.
     pub(super) fn recognise(definition: &Value) -> Option<SentencePiece> {
         let prefix = recognise_spaces(&definition["normalizer"], &definition["pre_tokenizer"])?;
-        // A post-processor that trims offsets or adds tokens changes no ids here, but offsets are compared, too.
-        if definition["post_processor"]["type"] == "ByteLevel" {
-            return None;
-        }
         let model = &definition["model"];
         let none = |value: &Value| value.is_null() || value == "";
         if model["type"] != "BPE"
@@ -107,14 +114,14 @@ impl SentencePiece {
         Some(SentencePiece { prefix, cuts, characters, bytes, merges: Merges::new(&[0; 256], &merges) })
     }
 
-    /// Appends the tokens of a stretch of text between added tokens. `first` says whether nothing stands before it.
+    /// Appends the tokens of a stretch of text between added tokens.
     ///
     /// `marks` are places within the stretch, ascending; for each the number of tokens before it is appended to `at`. False,
     /// with nothing of use in `out`, if a mark is no border of units.
     pub(super) fn encode(
         &self,
         stretch: &str,
-        first: bool,
+        place: Place,
         marks: &[usize],
         scratch: &mut Scratch,
         out: &mut Vec<u32>,
@@ -122,11 +129,11 @@ impl SentencePiece {
     ) -> bool {
         let Scratch { memo, text, ends, symbols, work } = scratch;
         let has_one = stretch.starts_with([' ', SPACE]);
-        let prefixed = match self.prefix {
-            Prefix::Always => true,
-            Prefix::Missing => !has_one,
-            Prefix::First => first && !has_one,
-            Prefix::Never => false,
+        let prefixed = match (self.prefix, place) {
+            (Prefix::Never, _) | (_, Place::Inside) => false,
+            (Prefix::Always, _) => true,
+            (Prefix::Missing, _) => !has_one,
+            (Prefix::First, place) => place == Place::First && !has_one,
         };
         let spaced = if prefixed {
             text.clear();
@@ -138,27 +145,10 @@ impl SentencePiece {
         };
         ends.clear();
         self.cuts.split(spaced, ends);
-        let (mut from, mut unit) = (0, 0);
-        let mut look_up = |ends: &mut [u32], from: usize, out: &mut Vec<u32>| {
-            for end in ends.iter_mut() {
-                *end -= from as u32;
-            }
-            memo.look_up(&spaced.as_bytes()[from..], ends, out, |piece, out| {
-                self.encode_unit(piece, symbols, work, out);
-            });
-        };
-        for mark in marks {
-            let place = mark + usize::from(prefixed);
-            let next = unit + ends[unit..].partition_point(|end| (*end as usize) < place);
-            if ends.get(next).is_none_or(|end| *end as usize != place) {
-                return false;
-            }
-            look_up(&mut ends[unit..=next], from, out);
-            at.push(out.len() as u32);
-            (from, unit) = (place, next + 1);
-        }
-        look_up(&mut ends[unit..], from, out);
-        true
+        let places = marks.iter().map(|mark| mark + usize::from(prefixed));
+        memo.look_up_marked(spaced.as_bytes(), ends, places, out, at, |piece, out| {
+            self.encode_unit(piece, symbols, work, out);
+        })
     }
 
     /// BPE over the characters of a unit.
@@ -177,6 +167,11 @@ impl SentencePiece {
             }
         }
         self.merges.merge(symbols, work, out);
+    }
+
+    /// Whether no token holds these two, one behind the other.
+    pub(super) fn is_cut(&self, left: char, right: char) -> bool {
+        self.cuts.between(left, right)
     }
 
     /// Whether a stretch may get a space before it, so that its first token is not its own.

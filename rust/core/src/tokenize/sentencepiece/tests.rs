@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use crate::tokenize::masks_tests::{compare, every_other};
 use crate::tokenize::{Encoded, Scratch, Tokenizer};
 
 /// A vocabulary with spaces within and before tokens, merges of several ranks for one text, and characters that it lacks.
@@ -95,6 +96,37 @@ fn marks_are_numbers_of_tokens_or_unknown() {
 }
 
 #[test]
+fn a_continuation_is_encoded_by_itself_where_nothing_joins() {
+    for tokenizer in forms() {
+        let behind = |left: &str, right: &str| {
+            let mut out = Vec::new();
+            tokenizer.encode_behind(&format!("{left}{right}"), left.len(), &mut Scratch::default(), &mut out).unwrap()
+        };
+        assert!(behind("ab\n", " ab") && behind("c</s>", "ab") && behind("c", "</s>") && behind("ab", ""));
+        assert!(!behind("a", "b") && !behind("ab<", "/s>") && !behind("é", "a"));
+    }
+}
+
+#[test]
+fn answers_that_begin_with_white_space_or_end_a_stretch_have_masks() {
+    let masks = |number: usize, pieces: &[&str]| {
+        let (text, spans) = every_other(&pieces.iter().map(ToString::to_string).collect::<Vec<_>>());
+        compare(&forms()[number], &text, &spans)
+    };
+    for form in 0..forms().len() {
+        for answer in [" ab</s>", "\n\nab</s>", "\n ab", "é</s>", "😀 c\n", "ab \n\n</s>"] {
+            assert!(masks(form, &["c\n", answer, "\nab\n", answer]), "{form} {answer:?}");
+        }
+        // The last of several tokens of one character is not where the span ends.
+        assert!(!masks(form, &["c\n", "ab😀", "\n"]));
+        assert!(!masks(form, &["c a", "b</s>"]), "within a token");
+    }
+    // Here `▁` and `c` both have the offsets of `c`.
+    assert!(!masks(0, &["ab", "</s>c", "\nab"]));
+    assert!(masks(1, &["ab", "</s>c", "\nab"]), "nothing is put before");
+}
+
+#[test]
 fn long_texts_are_not_quadratic() {
     let mut scratch = Scratch::default();
     for tokenizer in forms() {
@@ -134,5 +166,34 @@ proptest! {
             let before = expected.offsets.iter().filter(|(_, end)| *end as usize <= left.len()).count();
             prop_assert_eq!(at, [before as u32, ids.len() as u32]);
         }
+    }
+
+    #[test]
+    fn random_continuations_have_the_ids_of_the_whole(
+        left in "([ab ▁cé12.\n😀ß]|</s>|<s>){1,8}", right in "([ab ▁cé12.\n😀ß]|</s>|<s>){1,8}"
+    ) {
+        thread_local! {
+            static FORMS: Vec<Tokenizer> = forms();
+        }
+        let text = format!("{left}{right}");
+        FORMS.with(|forms| {
+            for tokenizer in forms {
+                let (mut expected, mut ids, mut scratch) = (Encoded::default(), Vec::new(), Scratch::default());
+                tokenizer.encode_ids(&left, &mut scratch, &mut ids).unwrap();
+                if tokenizer.encode_behind(&text, left.len(), &mut scratch, &mut ids).unwrap() {
+                    tokenizer.encode(&text, &mut expected).unwrap();
+                    assert_eq!(ids, expected.ids, "{left:?} {right:?}");
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn random_masks_are_those_of_offsets(pieces in proptest::collection::vec("([ab ▁cé12.\n😀ß]|</s>|<s>){0,6}", 1..7)) {
+        thread_local! {
+            static FORMS: Vec<Tokenizer> = forms();
+        }
+        let (text, spans) = every_other(&pieces);
+        FORMS.with(|forms| forms.iter().for_each(|tokenizer| _ = compare(tokenizer, &text, &spans)));
     }
 }

@@ -1,0 +1,42 @@
+//! Masks from marks against masks from offsets, for the engines' own tests: where the marks are said to be known, both must
+//! be equal to the token.
+
+use std::ops::Range;
+
+use super::{Encoded, Scratch, Tokenizer};
+use crate::chat::assistant_mask;
+
+/// Whether the mask was known from marks; it is compared with that of offsets.
+pub(super) fn compare(tokenizer: &Tokenizer, text: &str, spans: &[Range<usize>]) -> bool {
+    let (mut ids, mut at, mut scratch) = (Vec::new(), Vec::new(), Scratch::default());
+    let marks: Vec<usize> = spans.iter().flat_map(|span| [span.start, span.end]).collect();
+    let told = spans.iter().all(|span| span.start > 0 && tokenizer.offsets_tell(text, span));
+    if !told || !tokenizer.encode_marked(text, &marks, &mut scratch, &mut ids, &mut at).unwrap() {
+        return false;
+    }
+    if at.chunks_exact(2).any(|two| two[1] < 2 || two[0] >= two[1]) {
+        return false;
+    }
+    let mut mask = vec![0; ids.len()];
+    at.chunks_exact(2).for_each(|two| mask[two[0] as usize..two[1] as usize].fill(1));
+    let (mut expected, mut by_offsets) = (Encoded::default(), Vec::new());
+    tokenizer.encode(text, &mut expected).unwrap();
+    let lost = assistant_mask(text, spans, &expected.offsets, &mut by_offsets);
+    assert_eq!(ids, expected.ids, "{text:?}");
+    assert_eq!((mask, 0), (by_offsets, lost), "{text:?} {spans:?} {:?}", expected.offsets);
+    true
+}
+
+/// Spans of a text that is made of `pieces`: every other piece, the second first.
+pub(super) fn every_other(pieces: &[String]) -> (String, Vec<Range<usize>>) {
+    let (mut text, mut spans) = (String::new(), Vec::new());
+    for (number, piece) in pieces.iter().enumerate() {
+        let start = text.len();
+        text.push_str(piece);
+        if number % 2 == 1 {
+            spans.push(start..text.len());
+        }
+    }
+    spans.retain(|span| !span.is_empty());
+    (text, spans)
+}
