@@ -10,6 +10,7 @@ mod memo;
 mod merge;
 #[cfg(test)]
 mod tests;
+mod units;
 
 use std::collections::HashMap;
 
@@ -21,6 +22,7 @@ use super::split::{Classes, Pattern};
 use alphabet::Alphabet;
 pub(super) use memo::Memo;
 pub(super) use merge::{Merges, Work};
+use units::Units;
 
 /// A tokenizer of this kind, without its added tokens.
 #[derive(Debug)]
@@ -34,7 +36,11 @@ pub(super) struct ByteLevel {
     /// With `ignore_merges`: all tokens, which pieces that look like them become without BPE.
     whole: Option<HashMap<Vec<u8>, u32>>,
     merges: Merges,
+    units: Units,
 }
+
+/// Longer pieces are cut into units before BPE, where the time that it takes begins to grow with their square.
+const LONG: usize = 24;
 
 /// What one thread needs to encode; it grows up to a bound.
 #[derive(Debug, Default)]
@@ -86,12 +92,15 @@ impl ByteLevel {
         }
         // With all bytes known there is no unknown token, whatever `unk_token` and `byte_fallback` say.
         let bytes: [u32; 256] = bytes.into_iter().collect::<Option<Vec<u32>>>()?.try_into().ok()?;
-        let mut merges = Vec::new();
+        let (mut merges, mut units) = (Vec::new(), Units::new());
         for merge in model["merges"].as_array()? {
             let (left, right) = match merge {
                 Value::String(text) => text.split_once(' ')?,
                 pair => (pair[0].as_str()?, pair[1].as_str()?),
             };
+            if let (Some(left), Some(right)) = (alphabet.decode(left), alphabet.decode(right)) {
+                units.join(&left, &right);
+            }
             merges.push((id(left)?, id(right)?, id(&format!("{left}{right}"))?));
         }
         Some(ByteLevel {
@@ -101,6 +110,7 @@ impl ByteLevel {
             prefix_space,
             whole: (model["ignore_merges"] == true).then_some(whole),
             merges: Merges::new(&bytes, &merges),
+            units,
         })
     }
 
@@ -150,6 +160,7 @@ impl ByteLevel {
         self.pattern.split(&self.classes, text, ends);
         let encode = |piece: &[u8], out: &mut Vec<u32>| match self.whole.as_ref().and_then(|tokens| tokens.get(piece)) {
             Some(id) => out.push(*id),
+            None if piece.len() > LONG => self.units.visit(piece, |unit| self.merges.encode(unit, work, out)),
             None => self.merges.encode(piece, work, out),
         };
         let places = marks.iter().map(|mark| mark + usize::from(prefixed));
