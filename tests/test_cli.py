@@ -60,7 +60,7 @@ def test_help_is_complete(command):
             "--test-fraction",
             "--workers",
         ),
-        *("--seed", "--on-bad-row", "--overwrite", "--no-report", "--quiet", "--help"),
+        *("--seed", "--on-bad-row", "--carry", "--overwrite", "--no-report", "--quiet", "--help"),
     ]
 
 

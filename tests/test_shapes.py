@@ -54,6 +54,15 @@ def read(tmp_path, read_rows):
     return run
 
 
+def test_the_code_of_the_page_does_what_it_says(page, examples, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
+    source = block.replace("examples/tokenizer", str(examples / "tokenizer"))
+    exec(compile(source, "SHAPES.md", "exec"), {})
+    said = re.search(r"  # (.*)$", block, re.M)[1]
+    assert capsys.readouterr().out.splitlines()[-1] == said
+
+
 def test_the_page_shows_every_shape(documented):
     from typing import get_args
 

@@ -94,7 +94,7 @@ def prepare(
             help="Files, folders or globs of .jsonl, .json, .parquet or .arrow, plain or with .gz or .zst behind it; .csv,"
             " .tsv, hf://, s3:// and gs:// through polars; - for standard input. The columns say what a row is: `messages`,"
             " `conversations`, `instruction` and `output`, `prompt` and `completion`, or `chosen` and `rejected`; other"
-            " columns never matter.",
+            " columns do not matter.",
         ),
     ],
     tokenizer: Annotated[
@@ -159,6 +159,15 @@ def prepare(
             help="Whether a row that cannot be read ends the run, or is kept in rejects/ and the run goes on.",
         ),
     ] = None,
+    carry: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            show_default="none",
+            help="Another column of the input that is carried along, as text, to the index of the packed rows (to the rows"
+            " themselves for preferences). Can be given several times.",
+        ),
+    ] = None,
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -191,6 +200,7 @@ def prepare(
         workers=workers,
         seed=seed,
         on_bad_row=on_bad_row,  # type: ignore[arg-type]  # likewise
+        carry=carry or None,
         overwrite=overwrite,
         report=not no_report,
         progress=not quiet,
@@ -321,6 +331,14 @@ def inspect(
             help="How the columns are understood: messages, sharegpt, alpaca, prompt_completion, transcript, preference.",
         ),
     ] = "auto",
+    carry: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            show_default="none",
+            help="A column that prepare would be given with --carry; rows without it cannot be read.",
+        ),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(metavar="N", show_default="all CPUs", help="Threads.")
     ] = None,
@@ -338,6 +356,7 @@ def inspect(
         inputs,
         kind=kind,  # type: ignore[arg-type]  # any text may be typed; the options check it and say what there is
         shape=shape,  # type: ignore[arg-type]  # likewise
+        carry=carry or None,
         workers=workers,
         progress=False if quiet else None,
     )

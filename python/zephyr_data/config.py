@@ -242,6 +242,7 @@ _HINTS = {
     "seed": "any whole number from 0 on; the same seed gives the same bytes",
     "read.kind": "`auto` takes what the first row is",
     "read.shape": "`auto` takes what each file's first row has; docs/SHAPES.md shows a row of each",
+    "read.carry": "name columns of the input, as in `carry: [source]`",
     "read.on_bad_row": "`reject` keeps rows that cannot be read in `rejects/` and goes on",
 }
 

@@ -96,7 +96,9 @@ class PackedDataset:
         return pa.concat_tables(parts)
 
     def documents(self, split: Split) -> pa.Table:
-        """Which document lies where in which packed row: `row`, `start`, `length`, `id`, `truncated`; chats only.
+        """Which document lies where in which packed row; chats only.
+
+        The columns are `row`, `start`, `length`, `id`, `truncated`, and those that `prepare` was told to carry along.
 
         Raises:
             ConfigError: The rows are preferences, which are not packed together: a row is one pair and has its `id`.

@@ -20,7 +20,7 @@ from zephyr_data.inputs import find_sources, readable
 from zephyr_data.progress import reporter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from rich.console import Group
 
@@ -92,6 +92,7 @@ def inspect(
     *,
     kind: Kind = "auto",
     shape: Shape = "auto",
+    carry: Sequence[str] | None = None,
     workers: int | None = None,
     progress: bool | Callable[[str, int, int, int], object] | None = False,
 ) -> Inspection:
@@ -101,6 +102,7 @@ def inspect(
         inputs: As for `prepare`.
         kind: Whether only the columns of a `chat` or of a `preference` count.
         shape: How the columns are understood, where they do not say it themselves.
+        carry: As for `prepare`: a row without one of these columns cannot be read.
         workers: Threads. Default: all CPUs that this process may use.
         progress: As for `prepare`.
 
@@ -111,7 +113,13 @@ def inspect(
     """
     from zephyr_data.config import Config
 
-    config = Config.load(None, {"read.kind": kind, "read.shape": shape, "workers": workers})
+    overrides = {
+        "read.kind": kind,
+        "read.shape": shape,
+        "read.carry": carry if carry is None or isinstance(carry, str) else list(carry),
+        "workers": workers,
+    }
+    config = Config.load(None, overrides)
     sources = find_sources(inputs)
     with (
         tempfile.TemporaryDirectory(prefix="zephyr-data-") as folder,

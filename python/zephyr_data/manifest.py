@@ -56,6 +56,7 @@ class Manifest:
     files: tuple[FileEntry, ...]
     counts: dict[str, Any]
     tokenizer: dict[str, Any] | None = None
+    carry: tuple[str, ...] = ()
 
 
 def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
@@ -84,6 +85,7 @@ def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
     try:
         for key in ("inputs", "files"):
             values[key] = tuple(FileEntry(**entry) for entry in values[key])
+        values["carry"] = tuple(values.get("carry", ()))
         return Manifest(**values)
     except (KeyError, TypeError):
         raise _damaged(path) from None

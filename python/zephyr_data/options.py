@@ -60,11 +60,13 @@ class Read(Section):
         shape: How the columns are understood: `messages`, `sharegpt`, `alpaca`, `prompt_completion`, `transcript`,
             `preference`, or `auto` for what each file's first row has.
         on_bad_row: `stop` ends the run with the row's file and line; `reject` keeps it in `rejects/`.
+        carry: Other columns of the input that are carried along to the packed rows, as text.
     """
 
     kind: Kind = "auto"
     shape: Shape = "auto"
     on_bad_row: OnBadRow = "stop"
+    carry: list[str] = []
 
 
 class Truecase(Section):

@@ -21,7 +21,7 @@ from zephyr_data.inputs import find_sources, readable
 from zephyr_data.progress import Reporter, reporter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from zephyr_data.config import Config
     from zephyr_data.inputs import Input, Source
@@ -49,6 +49,7 @@ def prepare(
     workers: int | None = None,
     seed: int | None = None,
     on_bad_row: OnBadRow | None = None,
+    carry: Sequence[str] | None = None,
     overwrite: bool = False,
     report: bool = True,
     progress: bool | Callable[[str, int, int, int], object] | None = None,
@@ -71,6 +72,7 @@ def prepare(
         workers: Threads; the result does not depend on them. Default: all CPUs that this process may use.
         seed: Decides the split and the order of the rows. Default: 0.
         on_bad_row: `stop` or `reject` rows that cannot be read. Default: `stop`.
+        carry: Other columns of the input that are carried along to the packed rows, as text. Default: none.
         overwrite: Whether to remove what earlier runs left in `out` first. Files of others are never touched.
         report: Whether to write `out/report.html`, what was done on one page.
         progress: `True` shows progress on stderr, `False` nothing, `None` only in a terminal; a function is called about
@@ -90,6 +92,7 @@ def prepare(
     overrides = {
         "read.kind": kind,
         "read.on_bad_row": on_bad_row,
+        "read.carry": carry if carry is None or isinstance(carry, str) else list(carry),
         "pack.max_length": max_length,
         "dedup.test_fraction": test_fraction,
         "workers": workers,

@@ -102,6 +102,12 @@ class _Writer:
             self.text.append("\n")
         self.text.append(f"── {line}\n", STYLES["border"] if self._colour else "")
 
+    def carried(self, packed: PackedDataset, values: dict[str, Any]) -> None:
+        """A line for each column that was carried along and has a value here."""
+        for name in packed.manifest.carry:
+            if values[name] is not None:
+                self.border(f"{name}: {values[name]}")
+
     def tokens(self, ids: list[int], supervised: list[bool], style: str | None = None) -> None:
         for learned, piece in _pieces(self._tokenizer, ids, supervised):
             if self._colour:
@@ -148,6 +154,7 @@ def _render_chats(
         writer.border(
             f"document {number}, `{place['id']}`: {place['length']:,} tokens, {learned:,} with loss{cut}"
         )
+        writer.carried(packed, place)
         writer.tokens(ids[start:end], supervised[start:end])
     return writer.text
 
@@ -157,6 +164,7 @@ def _render_pair(
 ) -> Text:
     prompt = values["prompt_ids"]
     writer.border(f"{split} row {row} of {rows_of(packed, split):,}: `{values['id']}`")
+    writer.carried(packed, values)
     writer.border(f"prompt: {len(prompt):,} tokens")
     writer.tokens(prompt, [False] * len(prompt))
     for name, style in (("chosen", None), ("rejected", STYLES["rejected"])):

@@ -31,6 +31,7 @@ pub(crate) struct ReadOptions {
     kind: String,
     shape: String,
     on_bad_row: String,
+    carry: Vec<String>,
 }
 
 impl ReadOptions {
@@ -42,6 +43,7 @@ impl ReadOptions {
         Ok(clean::ReadOptions {
             shape: choice("read.shape", &self.shape, &shapes)?,
             kind: choice("read.kind", &self.kind, &kinds)?,
+            carry: self.carry,
             on_bad_row: choice("read.on_bad_row", &self.on_bad_row, &bad)?,
         })
     }

@@ -59,6 +59,9 @@ pub struct Manifest {
     pub stage: String,
     /// `chat` or `preference`.
     pub kind: String,
+    /// The columns that rows carry along.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub carry: Vec<String>,
     /// All options that touch the stage's bytes.
     pub options: Value,
     /// What was read.
@@ -80,6 +83,7 @@ impl Manifest {
             zephyr_data: env!("CARGO_PKG_VERSION").to_string(),
             stage: stage.to_string(),
             kind: kind.as_str().to_string(),
+            carry: Vec::new(),
             options,
             inputs,
             tokenizer: None,
@@ -113,6 +117,7 @@ impl Manifest {
         let same = self.format_version == wanted.format_version
             && self.zephyr_data == wanted.zephyr_data
             && self.kind == wanted.kind
+            && self.carry == wanted.carry
             && self.options == wanted.options
             && self.inputs == wanted.inputs
             && self.tokenizer == wanted.tokenizer;

@@ -117,6 +117,8 @@ pub struct Row {
     pub line: u64,
     /// What was read.
     pub record: Record,
+    /// The values of the columns that are carried along; of none where none are.
+    pub carried: Vec<Option<String>>,
 }
 
 impl Record {

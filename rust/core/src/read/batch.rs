@@ -6,8 +6,8 @@ use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, StringArray
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Float64Type};
 
-use super::BadRow;
 use super::shape::{Columns, Fault, Said, Shape, Slot};
+use super::{BadRow, carry};
 use crate::error::Result;
 use crate::record::{Kind, Message, Row};
 
@@ -16,11 +16,13 @@ pub(super) struct Batch {
     pub(super) file: Arc<str>,
     pub(super) first_row: u64,
     pub(super) rows: RecordBatch,
+    /// Names of all columns of the file, for hints.
+    pub(super) fields: Arc<[String]>,
 }
 
-/// Whether a column of this name can mean something in any shape; the others are not even decoded.
-pub(super) fn is_wanted(name: &str) -> bool {
-    Shape::ALL.iter().any(|shape| shape.slot(name).is_some())
+/// Whether a column of this name can mean something in any shape or is carried along; the others are not even decoded.
+pub(super) fn is_wanted(name: &str, carry: &[String]) -> bool {
+    Shape::ALL.iter().any(|shape| shape.slot(name).is_some()) || carry.iter().any(|carried| carried == name)
 }
 
 /// One column, brought to the types that are read here.
@@ -239,9 +241,10 @@ impl Batch {
 
     pub(super) fn for_each_row(
         &self,
-        shape: Shape,
+        layout: &carry::Layout,
         each: &mut dyn FnMut(std::result::Result<Row, BadRow>) -> Result<()>,
     ) -> Result<()> {
+        let shape = layout.shape;
         let columns: Vec<(&str, Slot, Column)> = shape
             .columns()
             .iter()
@@ -252,10 +255,21 @@ impl Batch {
             .collect();
         for index in 0..self.rows.num_rows() {
             let line = self.first_row + index as u64;
-            let row = fill(&columns, index).and_then(|row| row.into_row(shape, &self.file, line));
+            let row = fill(&columns, index)
+                .and_then(|row| row.into_row(shape, &self.file, line))
+                .and_then(|row| Ok(Row { carried: self.carried(&layout.carry, index)?, ..row }));
             each(row.map_err(|fault| fault.at(&self.file, line, self.raw(index))))?;
         }
         Ok(())
+    }
+
+    /// The values of the columns that are carried along.
+    fn carried(&self, carry: &[String], index: usize) -> std::result::Result<Vec<Option<String>>, Fault> {
+        let value = |name: &String| match self.rows.column_by_name(name) {
+            Some(array) => Ok(carry::of_arrow(array, index)),
+            None => Err(carry::absent(name, self.fields.iter().map(String::as_str))),
+        };
+        carry.iter().map(value).collect()
     }
 
     /// A bad row for `rejects/`: its columns as text.

@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{BufReader, Cursor, Read, Seek};
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -22,6 +23,8 @@ const PIECE: usize = 512;
 const MAGIC: &[u8] = b"ARROW1";
 
 type Batches = Box<dyn Iterator<Item = std::result::Result<RecordBatch, ArrowError>> + Send>;
+/// The names of a file's columns and its batches, or what Arrow has to say against the file.
+type Opened = std::result::Result<(Arc<[String]>, Batches), ArrowError>;
 
 /// The pieces of an Arrow file.
 pub(super) fn open(file: &InputFile, position: &Position) -> Result<Stretches> {
@@ -33,7 +36,7 @@ pub(super) fn open(file: &InputFile, position: &Position) -> Result<Stretches> {
             hint: "fetch or write the file again".into(),
         }
     };
-    let batches = batches(file, position)?.map_err(|error| damaged(&error))?;
+    let (fields, batches) = batches(file, position)?.map_err(|error| damaged(&error))?;
     let (name, mut first_row) = (file.name.clone(), 1);
     let pieces = batches.flat_map(move |batch| {
         let pieces: Vec<Result<Rows>> = match batch {
@@ -42,7 +45,7 @@ pub(super) fn open(file: &InputFile, position: &Position) -> Result<Stretches> {
                 .step_by(PIECE)
                 .map(|start| {
                     let rows = batch.slice(start, PIECE.min(batch.num_rows() - start));
-                    let piece = Batch { file: name.clone(), first_row, rows };
+                    let piece = Batch { file: name.clone(), first_row, rows, fields: fields.clone() };
                     first_row += piece.rows.num_rows() as u64;
                     Ok(Rows::Batch(piece))
                 })
@@ -53,8 +56,9 @@ pub(super) fn open(file: &InputFile, position: &Position) -> Result<Stretches> {
     Ok(Box::new(pieces))
 }
 
-/// The batches, or what Arrow has to say against the file; an error of the system or of the compression ends the run.
-fn batches(file: &InputFile, position: &Position) -> Result<std::result::Result<Batches, ArrowError>> {
+/// An error of the system or of the compression ends the run.
+fn batches(file: &InputFile, position: &Position) -> Result<Opened> {
+    let carry = &file.layout.carry;
     if file.codec == Codec::Plain {
         let mut opened = File::open(file.path()).map_err(Error::io("read", file.path()))?;
         let mut start = Vec::new();
@@ -65,30 +69,32 @@ fn batches(file: &InputFile, position: &Position) -> Result<std::result::Result<
             // Read here and there: the position is told at the end, which is near enough for a bar.
             let position = position.clone();
             let end = std::iter::once_with(move || position.add(bytes)).filter_map(|()| None);
-            return Ok(of_file(BufReader::new(opened)).map(|batches| Box::new(batches.chain(end)) as Batches));
+            let opened = of_file(BufReader::new(opened), carry);
+            return Ok(opened.map(|(fields, batches)| (fields, Box::new(batches.chain(end)) as Batches)));
         }
         drop(opened);
-        return Ok(of_stream(codec::open(file, position)?));
+        return Ok(of_stream(codec::open(file, position)?, carry));
     }
     // The file format is read from its end, which a compressed stream cannot do: unpack it first.
     let bytes = codec::unpack(file, position)?;
-    Ok(if bytes.starts_with(MAGIC) { of_file(Cursor::new(bytes)) } else { of_stream(Cursor::new(bytes)) })
+    Ok(if bytes.starts_with(MAGIC) { of_file(Cursor::new(bytes), carry) } else { of_stream(Cursor::new(bytes), carry) })
 }
 
-fn of_file(source: impl Read + Seek + Send + 'static) -> std::result::Result<Batches, ArrowError> {
+fn of_file(source: impl Read + Seek + Send + 'static, carry: &[String]) -> Opened {
     let reader = FileReader::try_new(source, None)?;
-    let columns = columns(&reader.schema());
-    Ok(Box::new(reader.map(move |batch| batch?.project(&columns))))
+    let (fields, columns) = columns(&reader.schema(), carry);
+    Ok((fields, Box::new(reader.map(move |batch| batch?.project(&columns)))))
 }
 
-fn of_stream(source: impl Read + Send + 'static) -> std::result::Result<Batches, ArrowError> {
+fn of_stream(source: impl Read + Send + 'static, carry: &[String]) -> Opened {
     let reader = StreamReader::try_new(source, None)?;
-    let columns = columns(&reader.schema());
-    Ok(Box::new(reader.map(move |batch| batch?.project(&columns))))
+    let (fields, columns) = columns(&reader.schema(), carry);
+    Ok((fields, Box::new(reader.map(move |batch| batch?.project(&columns)))))
 }
 
-/// The columns that can mean something.
-fn columns(schema: &SchemaRef) -> Vec<usize> {
+/// The names of all columns, and which of them can mean something or are carried along.
+fn columns(schema: &SchemaRef, carry: &[String]) -> (Arc<[String]>, Vec<usize>) {
     let fields = schema.fields().iter().enumerate();
-    fields.filter(|(_, field)| batch::is_wanted(field.name())).map(|(index, _)| index).collect()
+    let wanted = fields.filter(|(_, field)| batch::is_wanted(field.name(), carry)).map(|(index, _)| index).collect();
+    (schema.fields().iter().map(|field| field.name().clone()).collect(), wanted)
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use memchr::memchr2;
 
+use super::carry::Layout;
 use super::json_row;
 use super::jsonl;
 use super::shape::{Fault, Shape};
@@ -213,12 +214,12 @@ impl Items {
 
     pub(super) fn for_each_row(
         &self,
-        shape: Shape,
+        layout: &Layout,
         each: &mut dyn FnMut(std::result::Result<Row, BadRow>) -> Result<()>,
     ) -> Result<()> {
         for (row, item) in (self.first_row..).zip(&self.places) {
             let text = self.bytes[item.clone()].trim_ascii_end();
-            each(json_row::parse(text, shape, &self.file, row).map_err(|fault| {
+            each(json_row::parse(text, layout, &self.file, row).map_err(|fault| {
                 let raw = String::from_utf8_lossy(text).into_owned();
                 fault.at(&self.file, row, raw)
             }))?;

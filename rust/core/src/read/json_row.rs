@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
+use super::carry::{self, Layout};
 use super::diagnose::{diagnose, json_shape};
 use super::shape::{Columns, Fault, Said, Shape, Slot};
 use crate::record::{Kind, Message, Row};
@@ -23,27 +25,39 @@ pub(super) fn shape_of(text: &[u8], kind: Option<Kind>) -> Option<Shape> {
 }
 
 /// A JSON object as a row.
-pub(super) fn parse(text: &[u8], shape: Shape, file: &Arc<str>, line: u64) -> Result<Row, Fault> {
+pub(super) fn parse(text: &[u8], layout: &Layout, file: &Arc<str>, line: u64) -> Result<Row, Fault> {
+    let Layout { shape, carry } = layout;
     let mut parser = serde_json::Deserializer::from_slice(text);
-    let columns = ColumnsSeed(shape).deserialize(&mut parser).and_then(|columns| parser.end().map(|()| columns));
-    match columns {
+    let mut carried = vec![None; carry.len()];
+    let seed = ColumnsSeed { shape: *shape, carry, carried: &mut carried };
+    let columns = seed.deserialize(&mut parser).and_then(|columns| parser.end().map(|()| columns));
+    let row = match columns {
         Ok(columns) => columns
-            .into_row(shape, file, line)
-            .map_err(|fault| if fault.field.is_empty() { diagnose(text, shape).unwrap_or(fault) } else { fault }),
-        Err(error) => Err(diagnose(text, shape).unwrap_or_else(|| {
-            Fault::new(
-                "",
-                format!("not a row that can be read: {error}"),
-                "compare the row with the shapes in docs/SHAPES.md",
-            )
-        })),
-    }
+            .into_row(*shape, file, line)
+            .map_err(|fault| if fault.field.is_empty() { diagnose(text, *shape).unwrap_or(fault) } else { fault })?,
+        Err(error) => return Err(diagnose(text, *shape).unwrap_or_else(|| unreadable(&error))),
+    };
+    let value = |(name, value): (&String, Option<&RawValue>)| match value {
+        Some(value) => carry::of_json(value).map_err(|error| unreadable(&error)),
+        None => Err(carry::absent(name, carry::fields(text).iter().map(String::as_str))),
+    };
+    let carried = carry.iter().zip(carried).map(value).collect::<Result<_, _>>()?;
+    Ok(Row { carried, ..row })
 }
 
-/// Reads the columns of one shape and skips the rest.
-struct ColumnsSeed(Shape);
+fn unreadable(error: &serde_json::Error) -> Fault {
+    let message = format!("not a row that can be read: {error}");
+    Fault::new("", message, "compare the row with the shapes in docs/SHAPES.md")
+}
 
-impl<'de> DeserializeSeed<'de> for ColumnsSeed {
+/// Reads the columns of one shape, keeps hold of those that are carried along, and skips the rest.
+struct ColumnsSeed<'a, 'de> {
+    shape: Shape,
+    carry: &'a [String],
+    carried: &'a mut [Option<&'de RawValue>],
+}
+
+impl<'de> DeserializeSeed<'de> for ColumnsSeed<'_, 'de> {
     type Value = Columns;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Columns, D::Error> {
@@ -51,7 +65,7 @@ impl<'de> DeserializeSeed<'de> for ColumnsSeed {
     }
 }
 
-impl<'de> Visitor<'de> for ColumnsSeed {
+impl<'de> Visitor<'de> for ColumnsSeed<'_, 'de> {
     type Value = Columns;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -61,8 +75,8 @@ impl<'de> Visitor<'de> for ColumnsSeed {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Columns, A::Error> {
         let mut columns = Columns::default();
         while let Some(Borrowed(name)) = map.next_key::<Borrowed<'_>>()? {
-            let said = SaidSeed(self.0);
-            match self.0.slot(&name) {
+            let said = SaidSeed(self.shape);
+            match self.shape.slot(&name) {
                 Some(Slot::Id) => columns.id = map.next_value_seed(IdSeed)?,
                 Some(Slot::System) => columns.system = map.next_value()?,
                 Some(Slot::Turns) => columns.turns = map.next_value_seed(said)?,
@@ -79,7 +93,10 @@ impl<'de> Visitor<'de> for ColumnsSeed {
                 Some(Slot::Rejected) => columns.rejected = map.next_value_seed(said)?,
                 Some(Slot::ScoreChosen) => columns.score_chosen = map.next_value()?,
                 Some(Slot::ScoreRejected) => columns.score_rejected = map.next_value()?,
-                None => _ = map.next_value::<IgnoredAny>()?,
+                None => match self.carry.iter().position(|carried| *carried == name) {
+                    Some(at) => self.carried[at] = Some(map.next_value()?),
+                    None => _ = map.next_value::<IgnoredAny>()?,
+                },
             }
         }
         Ok(columns)
@@ -293,7 +310,7 @@ mod tests {
     use crate::record::{Preference, Record, Role};
 
     fn read(text: &str, shape: Shape) -> Result<Row, Fault> {
-        parse(text.as_bytes(), shape, &Arc::from("f.jsonl"), 3)
+        parse(text.as_bytes(), &shape.into(), &Arc::from("f.jsonl"), 3)
     }
 
     fn fault(text: &str, shape: Shape) -> (String, String) {

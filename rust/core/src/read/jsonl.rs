@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use memchr::{memchr, memchr_iter, memrchr};
 
+use super::carry::Layout;
 use super::json_row;
 use super::shape::Shape;
 use super::{BadRow, InputFile, Position, Rows, Stretches, codec};
@@ -113,11 +114,11 @@ impl Lines {
 
     pub(super) fn for_each_row(
         &self,
-        shape: Shape,
+        layout: &Layout,
         each: &mut dyn FnMut(std::result::Result<Row, BadRow>) -> Result<()>,
     ) -> Result<()> {
         for (line, text) in self.lines() {
-            each(json_row::parse(text, shape, &self.file, line).map_err(|fault| {
+            each(json_row::parse(text, layout, &self.file, line).map_err(|fault| {
                 let raw = String::from_utf8_lossy(text).into_owned();
                 fault.at(&self.file, line, raw)
             }))?;
@@ -159,7 +160,7 @@ mod tests {
         for chunk in open(&file, &Position::default()).unwrap() {
             let Rows::Lines(lines) = chunk.unwrap() else { panic!("lines") };
             lines
-                .for_each_row(Shape::Messages, &mut |row| {
+                .for_each_row(&Shape::Messages.into(), &mut |row| {
                     let row = row.unwrap();
                     seen += 1;
                     assert_eq!(row.line, seen);

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::record::{Kind, Row};
 
 mod batch;
+mod carry;
 mod codec;
 mod diagnose;
 mod ipc;
@@ -22,6 +23,7 @@ mod parquet;
 mod shape;
 mod transcript;
 
+use carry::Layout;
 pub use shape::Shape;
 
 /// What to do with a row that cannot be read.
@@ -51,7 +53,7 @@ pub struct InputFile {
     pub name: Arc<str>,
     format: Format,
     codec: codec::Codec,
-    shape: Shape,
+    layout: Layout,
 }
 
 /// Endings that are read, as messages name them.
@@ -79,13 +81,14 @@ impl InputFile {
             _ => return None,
         };
         let name = Arc::from(path.to_string_lossy());
-        Some(InputFile { path: path.to_path_buf(), name, format, codec, shape: Shape::Messages })
+        Some(InputFile { path: path.to_path_buf(), name, format, codec, layout: Shape::Messages.into() })
     }
 
     /// The file with its columns understood as those of `shape`; without one, as the usual ones of `kind`.
     #[must_use]
     pub fn of_shape(self, shape: Option<Shape>, kind: Kind) -> InputFile {
-        InputFile { shape: shape.unwrap_or(Shape::usual(kind)), ..self }
+        let layout = Layout { shape: shape.unwrap_or(Shape::usual(kind)), ..self.layout };
+        InputFile { layout, ..self }
     }
 
     /// The path to open.
@@ -151,7 +154,7 @@ fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
 
 /// A stretch of a file, not yet parsed.
 pub struct Chunk {
-    shape: Shape,
+    layout: Layout,
     rows: Rows,
 }
 
@@ -188,9 +191,9 @@ impl Chunk {
     /// Whatever `each` gives; it is also asked about rows that cannot be read.
     pub fn for_each_row(&self, each: &mut dyn FnMut(std::result::Result<Row, BadRow>) -> Result<()>) -> Result<()> {
         match &self.rows {
-            Rows::Lines(lines) => lines.for_each_row(self.shape, each),
-            Rows::Items(items) => items.for_each_row(self.shape, each),
-            Rows::Batch(batch) => batch.for_each_row(self.shape, each),
+            Rows::Lines(lines) => lines.for_each_row(&self.layout, each),
+            Rows::Items(items) => items.for_each_row(&self.layout, each),
+            Rows::Batch(batch) => batch.for_each_row(&self.layout, each),
         }
     }
 
@@ -217,7 +220,7 @@ impl Rows {
 /// The chunks of all files, one file after the other.
 pub struct Chunks {
     files: std::vec::IntoIter<InputFile>,
-    open: Option<(Shape, Stretches)>,
+    open: Option<(Layout, Stretches)>,
     position: Position,
 }
 
@@ -248,15 +251,15 @@ impl Iterator for Chunks {
 
     fn next(&mut self) -> Option<Result<Chunk>> {
         loop {
-            if let Some((shape, rows)) = &mut self.open {
+            if let Some((layout, rows)) = &mut self.open {
                 match rows.next() {
-                    Some(rows) => return Some(rows.map(|rows| Chunk { shape: *shape, rows })),
+                    Some(rows) => return Some(rows.map(|rows| Chunk { layout: layout.clone(), rows })),
                     None => self.open = None,
                 }
             }
             let file = self.files.next()?;
             match open(&file, &self.position) {
-                Ok(rows) => self.open = Some((file.shape, rows)),
+                Ok(rows) => self.open = Some((file.layout, rows)),
                 Err(error) => return Some(Err(error)),
             }
         }

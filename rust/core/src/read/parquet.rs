@@ -1,6 +1,7 @@
 //! Parquet: rows in batches, decoded column by column.
 
 use std::fs::File;
+use std::sync::Arc;
 
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -39,14 +40,16 @@ fn batches(file: &InputFile, reader: impl ChunkReader + 'static) -> Result<Stret
     };
     let builder = ParquetRecordBatchReaderBuilder::try_new(reader).map_err(|error| damaged(&error))?;
     let schema = builder.schema().clone();
-    let roots = schema.fields().iter().enumerate().filter(|(_, field)| batch::is_wanted(field.name()));
+    let fields: Arc<[String]> = schema.fields().iter().map(|field| field.name().clone()).collect();
+    let roots =
+        schema.fields().iter().enumerate().filter(|(_, field)| batch::is_wanted(field.name(), &file.layout.carry));
     let mask = ProjectionMask::roots(builder.parquet_schema(), roots.map(|(index, _)| index));
     let reader = builder.with_projection(mask).with_batch_size(BATCH).build().map_err(|error| damaged(&error))?;
     let (name, mut first_row) = (file.name.clone(), 1);
     Ok(Box::new(reader.map(move |batch| {
         let batch = batch.map_err(|error| damaged(&error))?;
         let rows = batch.num_rows() as u64;
-        let batch = Batch { file: name.clone(), first_row, rows: batch };
+        let batch = Batch { file: name.clone(), first_row, rows: batch, fields: fields.clone() };
         first_row += rows;
         Ok(Rows::Batch(batch))
     })))

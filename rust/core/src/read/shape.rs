@@ -9,7 +9,7 @@
 //! | `transcript` | `text`: "\n\nHuman: … \n\nAssistant: …" |
 //! | `preference` | `prompt`, `chosen`, `rejected`: strings, or message lists; without `prompt`, message lists or transcripts that begin alike |
 //!
-//! Other columns never matter. `id` (a string or an integer), `score_chosen` and `score_rejected` (numbers) are taken along.
+//! Other columns do not matter, though [`carry`](super::carry) may take them along. `id` (a string or an integer), `score_chosen` and `score_rejected` (numbers) are taken along.
 //! A file has one shape, that of its first row with the columns of one. This module knows columns by what they are for
 //! ([`Slot`]); `json` and `batch` fill them, and here they become a [`Row`].
 
@@ -245,7 +245,7 @@ impl Columns {
             Kind::Chat => Record::Chat(Chat { messages: self.into_messages(shape)? }),
             Kind::Preference => Record::Preference(self.into_preference()?),
         };
-        Ok(Row { id, file: file.clone(), line, record })
+        Ok(Row { id, file: file.clone(), line, record, carried: Vec::new() })
     }
 
     fn into_messages(self, shape: Shape) -> Result<Turns, Fault> {

@@ -6,9 +6,9 @@ use arrow::array::{
     ArrayRef, Float64Builder, Int64Builder, ListBuilder, RecordBatch, StringBuilder, StructBuilder, UInt32Builder,
     UInt64Builder,
 };
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{DataType, Field, SchemaRef};
 
-use super::{MESSAGE_FIELDS, Reject, batch, changes, rejects, rows};
+use super::{MESSAGE_FIELDS, Reject, batch, carrying, changes, rejects, rows};
 use crate::record::{Kind, Message, Record, Row};
 
 /// Collects message lists into an Arrow array.
@@ -50,6 +50,7 @@ pub struct RowsBuilder {
     detail: StringBuilder,
     kept_id: StringBuilder,
     raw: StringBuilder,
+    carried: CarriedBuilder,
 }
 
 impl RowsBuilder {
@@ -70,19 +71,28 @@ impl RowsBuilder {
             detail: StringBuilder::new(),
             kept_id: StringBuilder::new(),
             raw: StringBuilder::new(),
+            carried: CarriedBuilder::new(&[]),
         }
+    }
+
+    /// The same, with the columns that rows carry along.
+    #[must_use]
+    pub fn carrying(self, carry: &[String]) -> Self {
+        RowsBuilder { carried: CarriedBuilder::new(carry), ..self }
     }
 
     /// Adds a row that stays.
     pub fn push(&mut self, row: &Row) {
         self.push_place(&row.id, &row.file, row.line);
         self.push_record(Some(&row.record));
+        self.carried.push(&row.carried);
     }
 
     /// Adds a row that goes; finish such a batch with [`RowsBuilder::finish_rejects`].
     pub fn push_reject(&mut self, reject: &Reject) {
         self.push_place(&reject.id, &reject.file, reject.line);
         self.push_record(reject.row.as_ref().map(|row| &row.record));
+        self.carried.push(reject.row.as_ref().map_or(&[], |row| &row.carried));
         self.reason.append_value(reject.reason);
         self.detail.append_value(&reject.detail);
         self.kept_id.append_option(reject.kept_id.as_deref());
@@ -140,7 +150,7 @@ impl RowsBuilder {
     pub fn finish(&mut self) -> RecordBatch {
         let mut columns = self.place_columns();
         columns.extend(self.record_columns());
-        batch(rows(self.kind), columns)
+        self.carried.finish(&rows(self.kind), columns)
     }
 
     /// The rejects as a batch of [`rejects`]; the builder is empty again.
@@ -151,7 +161,33 @@ impl RowsBuilder {
         columns.push(Arc::new(self.kept_id.finish()));
         columns.extend(self.record_columns());
         columns.push(Arc::new(self.raw.finish()));
-        batch(rejects(self.kind), columns)
+        self.carried.finish(&rejects(self.kind), columns)
+    }
+}
+
+/// Collects the columns that rows carry along, which stand behind all others.
+pub struct CarriedBuilder {
+    names: Vec<String>,
+    columns: Vec<StringBuilder>,
+}
+
+impl CarriedBuilder {
+    /// Columns of these names, without values yet.
+    pub fn new(names: &[String]) -> Self {
+        CarriedBuilder { names: names.to_vec(), columns: names.iter().map(|_| StringBuilder::new()).collect() }
+    }
+
+    /// Adds a row's values; those that are missing, as of a row that could not be read, are null.
+    pub fn push(&mut self, values: &[Option<String>]) {
+        for (at, column) in self.columns.iter_mut().enumerate() {
+            column.append_option(values.get(at).and_then(Option::as_deref));
+        }
+    }
+
+    /// The columns behind those of `schema`; the builder is empty again.
+    pub fn finish(&mut self, schema: &SchemaRef, mut columns: Vec<ArrayRef>) -> RecordBatch {
+        columns.extend(self.columns.iter_mut().map(|column| Arc::new(column.finish()) as ArrayRef));
+        batch(carrying(schema, &self.names), columns)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::record::{Kind, Row};
 mod build;
 mod view;
 
-pub use build::{ChangesBuilder, RowsBuilder};
+pub use build::{CarriedBuilder, ChangesBuilder, RowsBuilder};
 pub use view::{MessagesView, RowsView};
 
 /// Version of every file and manifest; a new one re-runs all stages.
@@ -41,6 +41,37 @@ fn row_fields(kind: Kind) -> Vec<Field> {
         }
     }
     fields
+}
+
+/// The columns that files of a run have; one that is carried along must have another name.
+pub const OWN_COLUMNS: [&str; 21] = [
+    "id",
+    "file",
+    "line",
+    "messages",
+    "prompt",
+    "chosen",
+    "rejected",
+    "score_chosen",
+    "score_rejected",
+    "split",
+    "reason",
+    "detail",
+    "kept_id",
+    "raw",
+    "row",
+    "start",
+    "length",
+    "truncated",
+    "prompt_ids",
+    "chosen_ids",
+    "rejected_ids",
+];
+
+/// The columns of `schema`, and behind them those that are carried along.
+pub fn carrying(schema: &SchemaRef, carry: &[String]) -> SchemaRef {
+    let carried = carry.iter().map(|name| Arc::new(Field::new(name, DataType::Utf8, true)));
+    Arc::new(Schema::new(schema.fields().iter().cloned().chain(carried).collect::<Vec<_>>()))
 }
 
 /// Columns of `clean/part-*.arrow`.
@@ -130,4 +161,21 @@ impl Reject {
 #[expect(clippy::expect_used, reason = "the columns are built by this file, for this schema")]
 pub(crate) fn batch(schema: SchemaRef, columns: Vec<ArrayRef>) -> RecordBatch {
     RecordBatch::try_new(schema, columns).expect("columns fit their schema")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_columns_are_those_of_the_files() {
+        for kind in [Kind::Chat, Kind::Preference] {
+            for schema in [rows(kind), split_rows(kind), rejects(kind)] {
+                let unknown = schema.fields().iter().find(|field| !OWN_COLUMNS.contains(&field.name().as_str()));
+                assert_eq!(unknown, None);
+            }
+        }
+        let carrying = carrying(&rows(Kind::Chat), &["source".to_string()]);
+        assert_eq!(carrying.fields().last().unwrap().name(), "source");
+    }
 }

@@ -48,6 +48,7 @@ pub struct RowsView<'a> {
     lists: Vec<MessagesView<'a>>,
     scores: Option<[&'a Float64Array; 2]>,
     split: Option<&'a StringArray>,
+    carried: Vec<&'a StringArray>,
 }
 
 impl<'a> RowsView<'a> {
@@ -70,7 +71,16 @@ impl<'a> RowsView<'a> {
             lists: names.iter().map(|name| MessagesView::new(batch, name)).collect::<Option<_>>()?,
             scores,
             split: batch.column_by_name("split").and_then(|column| column.as_string_opt()),
+            carried: Vec::new(),
         })
+    }
+
+    /// The same, with the columns that the rows carry along; `None` if one of them is missing.
+    #[must_use]
+    pub fn carrying(mut self, batch: &'a RecordBatch, carry: &[String]) -> Option<Self> {
+        let column = |name: &String| batch.column_by_name(name)?.as_string_opt();
+        self.carried = carry.iter().map(column).collect::<Option<_>>()?;
+        Some(self)
     }
 
     /// Number of rows.
@@ -129,6 +139,11 @@ impl<'a> RowsView<'a> {
             file: Arc::from(self.file.value(index)),
             line: self.line.value(index).cast_unsigned(),
             record,
+            carried: self
+                .carried
+                .iter()
+                .map(|column| column.is_valid(index).then(|| column.value(index).into()))
+                .collect(),
         }
     }
 }

@@ -29,6 +29,8 @@ pub struct ReadOptions {
     pub shape: Option<Shape>,
     /// What to do with a row that cannot be read.
     pub on_bad_row: OnBadRow,
+    /// Columns that are carried along to the packed rows.
+    pub carry: Vec<String>,
 }
 
 /// What is repaired and what is dropped.
@@ -58,6 +60,8 @@ pub fn clean(
     let before = stamps(&files)?;
     let entries = fingerprints(&files, &mut ticker)?;
     let (kind, files) = recognise(files, read.kind, read.shape)?;
+    let carrying = |file: InputFile| file.carrying(&read.carry);
+    let files = files.into_iter().map(carrying).collect::<Result<Vec<_>>>()?;
     let reject_bad = read.on_bad_row == OnBadRow::Reject;
     let recorded = json!({
         "read": {
@@ -66,12 +70,13 @@ pub fn clean(
         },
         "clean": options,
     });
-    let manifest = Manifest::new("clean", kind, recorded, entries);
+    let mut manifest = Manifest::new("clean", kind, recorded, entries);
+    manifest.carry.clone_from(&read.carry);
     run(dir, "clean", "clean", manifest, |folder, manifest| {
         let total = manifest.inputs.iter().map(|file| file.bytes).sum();
-        let job = Job { kind, reject_bad, options };
+        let job = Job { kind, reject_bad, options, carry: &read.carry };
         let named = files.clone();
-        let mut output = Output::create(folder, kind)?;
+        let mut output = Output::create(folder, kind, &read.carry)?;
         let (position, rows) = (Position::default(), AtomicU64::new(0));
         ordered::for_each(
             workers,
@@ -120,6 +125,7 @@ struct Job<'a> {
     kind: Kind,
     reject_bad: bool,
     options: &'a CleanOptions,
+    carry: &'a [String],
 }
 
 /// A chunk's rows after the work.
@@ -135,7 +141,7 @@ struct Cleaned {
 
 impl Job<'_> {
     fn run(&self, chunk: &Chunk) -> Result<Cleaned> {
-        let (mut rows, mut rejects) = (RowsBuilder::new(self.kind), RowsBuilder::new(self.kind));
+        let (mut rows, mut rejects) = (self.builder(), self.builder());
         let (mut changes, mut letters) = (ChangesBuilder::default(), Vec::new());
         let mut dropped = Vec::new();
         let (mut rows_in, mut text_bytes, mut rows_repaired) = (0, 0, 0);
@@ -170,6 +176,10 @@ impl Job<'_> {
             text_bytes,
             rows_repaired,
         })
+    }
+
+    fn builder(&self) -> RowsBuilder {
+        RowsBuilder::new(self.kind).carrying(self.carry)
     }
 
     /// The row, or why it goes; an error if the run must stop.
@@ -209,10 +219,12 @@ struct Output {
 }
 
 impl Output {
-    fn create(folder: &Path, kind: Kind) -> Result<Self> {
+    fn create(folder: &Path, kind: Kind, carry: &[String]) -> Result<Self> {
+        let (rows, rejects) =
+            (schema::carrying(&schema::rows(kind), carry), schema::carrying(&schema::rejects(kind), carry));
         Ok(Output {
-            rows: PartWriter::create(folder, schema::rows(kind), Framing::File)?,
-            rejects: PartWriter::create(&folder.join("rejects"), schema::rejects(kind), Framing::File)?,
+            rows: PartWriter::create(folder, rows, Framing::File)?,
+            rejects: PartWriter::create(&folder.join("rejects"), rejects, Framing::File)?,
             changes: PartWriter::create(&folder.join("changes"), schema::changes(), Framing::File)?,
             counts: Counts::default(),
             text_bytes: 0,

@@ -71,7 +71,8 @@ pub fn dedup(dir: &Path, options: &DedupOptions, workers: usize, observer: Obser
     if let Some(section) = recorded["dedup"].as_object_mut() {
         section.remove("memory_limit"); // no byte depends on it
     }
-    let manifest = Manifest::new("dedup", kind, recorded, inputs);
+    let mut manifest = Manifest::new("dedup", kind, recorded, inputs);
+    manifest.carry.clone_from(&clean.carry);
     run(dir, "dedup", "dedup", manifest, |folder, manifest| {
         Scratch::with(&spill, |scratch| {
             // Progress counts every row once a pass, as bytes of text.
@@ -82,7 +83,7 @@ pub fn dedup(dir: &Path, options: &DedupOptions, workers: usize, observer: Obser
                 let done = text_bytes * seen / (passes * rows_total).max(1);
                 ticker.tick(Progress { stage: "dedup", done, total: text_bytes, rows: seen / passes })
             };
-            let job = Job { kind, options, workers, paths, rows_seen: &rows_seen };
+            let job = Job { kind, options, workers, paths, carry: &clean.carry, rows_seen: &rows_seen };
             let (fates, found) = job.decide(rows_total, scratch, &mut tick)?;
             let output = job.write(folder, &fates, found.as_ref(), &mut tick)?;
             output.finish(manifest)?;
@@ -100,6 +101,7 @@ struct Job<'a> {
     options: &'a DedupOptions,
     workers: usize,
     paths: Vec<PathBuf>,
+    carry: &'a [String],
     rows_seen: &'a AtomicU64,
 }
 
@@ -184,12 +186,12 @@ impl Job<'_> {
         found: Option<&'f Found>,
         tick: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Output<'f>> {
-        let Job { kind, options, .. } = *self;
-        let mut output = Output::create(folder, kind, fates, found, options.near)?;
+        let Job { kind, options, carry, .. } = *self;
+        let mut output = Output::create(folder, kind, carry, fates, found, options.near)?;
         self.pass(
             |first, batch| {
                 let is_test = found.map_or(&[][..], |found| &found.is_test);
-                let (kept, text_bytes) = split(batch, kind, first as usize, fates, is_test, options)?;
+                let (kept, text_bytes) = split(batch, kind, carry, first as usize, fates, is_test, options)?;
                 Ok((kept, text_bytes, batch.clone()))
             },
             |first, (kept, text_bytes, batch)| {
@@ -204,7 +206,12 @@ impl Job<'_> {
 
 /// The columns of a batch of the clean stage.
 pub(super) fn view(batch: &RecordBatch, kind: Kind) -> Result<RowsView<'_>> {
-    RowsView::new(batch, kind).ok_or_else(|| Error::Manifest {
+    carrying_view(batch, kind, &[])
+}
+
+/// The same, with those that are carried along.
+pub(super) fn carrying_view<'a>(batch: &'a RecordBatch, kind: Kind, carry: &[String]) -> Result<RowsView<'a>> {
+    RowsView::new(batch, kind).and_then(|rows| rows.carrying(batch, carry)).ok_or_else(|| Error::Manifest {
         path: "clean".into(),
         message: "its columns are not those of this version".into(),
         hint: "run the command again with `--overwrite`".into(),
@@ -227,6 +234,7 @@ fn batch_keys(rows: &RowsView<'_>, kind: Kind, min_chars: u32) -> Vec<RowKeys> {
 fn split(
     batch: &RecordBatch,
     kind: Kind,
+    carry: &[String],
     first: usize,
     fates: &[Fate],
     is_test: &[bool],
@@ -240,8 +248,8 @@ fn split(
     };
     let sides: ArrayRef = Arc::new((0..rows.len()).map(|index| Some(side(index))).collect::<StringArray>());
     let mut columns = batch.columns().to_vec();
-    columns.push(sides);
-    let batch = schema::batch(schema::split_rows(kind), columns);
+    columns.insert(columns.len() - carry.len(), sides);
+    let batch = schema::batch(schema::carrying(&schema::split_rows(kind), carry), columns);
     let stays: BooleanArray = fates[..rows.len()].iter().map(|fate| Some(*fate == Fate::Keep)).collect();
     let kept = filter_record_batch(&batch, &stays).map_err(|error| Error::Panic { message: error.to_string() })?;
     let staying = (0..rows.len()).filter(|&index| fates[index] == Fate::Keep);

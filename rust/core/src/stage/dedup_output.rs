@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Builder, RecordBatch, StringBuilder, UInt32Builder};
 
-use super::dedup::view;
+use super::dedup::{carrying_view, view};
 use super::fate::Fate;
 use super::near::{Compare, Found, NearOptions};
 use super::{Counts, below};
@@ -28,6 +28,7 @@ const CONTRADICTION: &str = "contradiction";
 /// What the last pass writes.
 pub(super) struct Output<'a> {
     kind: Kind,
+    carry: Vec<String>,
     fates: &'a [Fate],
     found: Option<&'a Found>,
     near: NearOptions,
@@ -45,6 +46,7 @@ impl<'a> Output<'a> {
     pub(super) fn create(
         folder: &Path,
         kind: Kind,
+        carry: &[String],
         fates: &'a [Fate],
         found: Option<&'a Found>,
         near: NearOptions,
@@ -56,12 +58,17 @@ impl<'a> Output<'a> {
         let clusters = found.map(|_| Clusters::create(folder)).transpose()?;
         Ok(Output {
             kind,
+            carry: carry.to_vec(),
             fates,
             found,
             near,
             kept_ids: kept.collect(),
-            rows: PartWriter::create(folder, schema::split_rows(kind), Framing::File)?,
-            rejects: PartWriter::create(&folder.join("rejects"), schema::rejects(kind), Framing::File)?,
+            rows: PartWriter::create(folder, schema::carrying(&schema::split_rows(kind), carry), Framing::File)?,
+            rejects: PartWriter::create(
+                &folder.join("rejects"),
+                schema::carrying(&schema::rejects(kind), carry),
+                Framing::File,
+            )?,
             clusters,
             counts: Counts::default(),
             sides: [0; 2],
@@ -70,8 +77,8 @@ impl<'a> Output<'a> {
     }
 
     pub(super) fn write(&mut self, first: usize, kept: &RecordBatch, batch: &RecordBatch) -> Result<()> {
-        let rows = view(batch, self.kind)?;
-        let mut rejects = RowsBuilder::new(self.kind);
+        let rows = carrying_view(batch, self.kind, &self.carry)?;
+        let mut rejects = RowsBuilder::new(self.kind).carrying(&self.carry);
         for index in 0..rows.len() {
             let number = (first + index) as u32;
             if let Some(id) = self.kept_ids.get_mut(&number) {

@@ -11,7 +11,7 @@ pub(super) enum Encoded {
     /// A chat: one document, or several if it was split.
     Documents(Vec<(Document, Origin)>),
     /// A preference.
-    Pair { id: String, scores: [Option<f64>; 2], pair: Pair, truncated: bool },
+    Pair { id: String, carried: Vec<Option<String>>, scores: [Option<f64>; 2], pair: Pair, truncated: bool },
 }
 
 /// Reason and detail of a row that goes.
@@ -45,12 +45,12 @@ impl Fitter<'_> {
     pub(super) fn fit(&self, row: &Row, scratch: &mut Scratch) -> Result<std::result::Result<Encoded, Dropped>> {
         match &row.record {
             Record::Chat(chat) => Ok(self.chat(chat, scratch)?.map(|documents| {
-                let origin = |truncated| Origin { id: row.id.clone(), truncated };
+                let origin = |truncated| Origin { id: row.id.clone(), truncated, carried: row.carried.clone() };
                 Encoded::Documents(documents.into_iter().map(|(document, cut)| (document, origin(cut))).collect())
             })),
             Record::Preference(preference) => Ok(self.preference(preference, scratch)?.map(|(pair, truncated)| {
                 let scores = [preference.score_chosen, preference.score_rejected];
-                Encoded::Pair { id: row.id.clone(), scores, pair, truncated }
+                Encoded::Pair { id: row.id.clone(), carried: row.carried.clone(), scores, pair, truncated }
             })),
         }
     }

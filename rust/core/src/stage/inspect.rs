@@ -93,7 +93,7 @@ pub fn inspect(inputs: &[Input], read: &ReadOptions, workers: usize, observer: O
     for (file, shape) in files.into_iter().zip(shapes) {
         let mut part = Part::default();
         let name = file.name.to_string();
-        let file = file.of_shape(shape, read.kind.unwrap_or(Kind::Chat));
+        let file = file.of_shape(shape, read.kind.unwrap_or(Kind::Chat)).carrying(&read.carry)?;
         part.count(file, &position, workers, &mut |rows| {
             let done = position.get().min(total);
             ticker.tick(Progress { stage: "inspect", done, total, rows: found.rows + rows })

@@ -84,10 +84,11 @@ pub fn pack(
     let encoder = ChatEncoder::new(spec, options.encode.clone())?;
     let mut manifest = Manifest::new("pack", kind, json!({"pack": options}), inputs);
     manifest.tokenizer = Some(encoder.entry(spec));
+    manifest.carry.clone_from(&dedup.carry);
     let total = dedup.counts["text_bytes"].as_u64().unwrap_or(0);
     run(dir, "pack", "packed", manifest, |folder, manifest| {
         let fitter = Fitter { encoder: &encoder, overlong: options.overlong, max_length: options.max_length as usize };
-        let mut output = Output::create(folder, kind)?;
+        let mut output = Output::create(folder, kind, &dedup.carry)?;
         let (rows, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
         let scratches = Scratches::default();
         let mut tick = || {
@@ -97,7 +98,7 @@ pub fn pack(
         ordered::for_each(
             workers,
             PartReader::new(paths),
-            |batch| scratches.with(|scratch| encode_batch(&batch, kind, &fitter, scratch)),
+            |batch| scratches.with(|scratch| encode_batch(&batch, kind, &dedup.carry, &fitter, scratch)),
             |batch| {
                 rows.fetch_add(batch.rows, Ordering::Relaxed);
                 bytes.fetch_add(batch.text_bytes, Ordering::Relaxed);
@@ -135,13 +136,20 @@ struct EncodedBatch {
     text_bytes: u64,
 }
 
-fn encode_batch(batch: &RecordBatch, kind: Kind, fitter: &Fitter<'_>, scratch: &mut Scratch) -> Result<EncodedBatch> {
-    let rows = RowsView::new(batch, kind).ok_or_else(|| Error::Manifest {
+fn encode_batch(
+    batch: &RecordBatch,
+    kind: Kind,
+    carry: &[String],
+    fitter: &Fitter<'_>,
+    scratch: &mut Scratch,
+) -> Result<EncodedBatch> {
+    let rows = RowsView::new(batch, kind).and_then(|rows| rows.carrying(batch, carry));
+    let rows = rows.ok_or_else(|| Error::Manifest {
         path: "dedup".into(),
         message: "its columns are not those of this version".into(),
         hint: "run the command again with `--overwrite`".into(),
     })?;
-    let mut rejects = RowsBuilder::new(kind);
+    let mut rejects = RowsBuilder::new(kind).carrying(carry);
     let (mut encoded, mut dropped, mut text_bytes) = (Vec::with_capacity(rows.len()), Vec::new(), 0);
     for index in 0..rows.len() {
         let row = rows.row(index);
@@ -170,12 +178,13 @@ struct Output {
 }
 
 impl Output {
-    fn create(folder: &Path, kind: Kind) -> Result<Self> {
+    fn create(folder: &Path, kind: Kind, carry: &[String]) -> Result<Self> {
         let sink = match kind {
-            Kind::Chat => Sink::Chats(Box::new(Chats::create(folder)?)),
-            Kind::Preference => Sink::Preferences(Box::new(Preferences::create(folder)?)),
+            Kind::Chat => Sink::Chats(Box::new(Chats::create(folder, carry)?)),
+            Kind::Preference => Sink::Preferences(Box::new(Preferences::create(folder, carry)?)),
         };
-        let rejects = PartWriter::create(&folder.join("rejects"), schema::rejects(kind), Framing::File)?;
+        let rejects = schema::carrying(&schema::rejects(kind), carry);
+        let rejects = PartWriter::create(&folder.join("rejects"), rejects, Framing::File)?;
         Ok(Output { sink, rejects, counts: Counts::default() })
     }
 

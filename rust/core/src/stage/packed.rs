@@ -17,7 +17,7 @@ use super::{below, ordered};
 use crate::error::{Error, Result};
 use crate::manifest::{FileEntry, Manifest, fingerprint};
 use crate::pack::best_fit_decreasing;
-use crate::schema;
+use crate::schema::{self, CarriedBuilder};
 use crate::shard::{Framing, PartWriter};
 
 /// The sides of the split, as folders and in the column `split`.
@@ -79,12 +79,14 @@ pub(super) struct Chats {
     spills: [Spill; 2],
     truncated: [u64; 2],
     supervised: [u64; 2],
+    carry: Vec<String>,
 }
 
 impl Chats {
-    pub(super) fn create(folder: &Path) -> Result<Self> {
+    pub(super) fn create(folder: &Path, carry: &[String]) -> Result<Self> {
         let spill = |side: &str| Spill::create(&folder.join(format!(".{side}.spill")));
-        Ok(Chats { spills: [spill(SIDES[0])?, spill(SIDES[1])?], truncated: [0; 2], supervised: [0; 2] })
+        let spills = [spill(SIDES[0])?, spill(SIDES[1])?];
+        Ok(Chats { spills, truncated: [0; 2], supervised: [0; 2], carry: carry.to_vec() })
     }
 
     pub(super) fn push(&mut self, encoded: &[(usize, Encoded)]) -> Result<()> {
@@ -112,7 +114,7 @@ impl Chats {
         for (at, spill) in self.spills.into_iter().enumerate() {
             let spilled = spill.finish()?;
             let tokens: u64 = spilled.lengths().iter().map(|&length| u64::from(length)).sum();
-            let (rows, files, index) = gather(&spilled, folder, SIDES[at], options, workers, tick)?;
+            let (rows, files, index) = gather(&spilled, folder, SIDES[at], &self.carry, options, workers, tick)?;
             let room = rows * u64::from(options.max_length);
             manifest.counts[SIDES[at]] = json!({
                 "documents": spilled.lengths().len(),
@@ -136,6 +138,7 @@ fn gather(
     spilled: &Spilled,
     folder: &Path,
     side: &str,
+    carry: &[String],
     options: &PackOptions,
     workers: usize,
     tick: &mut dyn FnMut() -> Result<()>,
@@ -144,13 +147,14 @@ fn gather(
     let rows: Vec<&[u32]> = packing.iter().collect();
     let mut writer = PartWriter::create(&folder.join(side), rows_schema(), Framing::Stream)?;
     let index_folder = format!("index/{side}");
-    let mut index = PartWriter::create(&folder.join(&index_folder), index_schema(), Framing::File)?;
+    let mut index =
+        PartWriter::create(&folder.join(&index_folder), schema::carrying(&index_schema(), carry), Framing::File)?;
     let chunks = rows.chunks(BATCH).enumerate().map(|(number, rows)| Ok((number * BATCH, rows)));
     ordered::for_each(
         workers,
         chunks,
         |(first, rows)| {
-            let mut batch = ChatBatch::new();
+            let mut batch = ChatBatch::new(carry);
             for (number, documents) in rows.iter().enumerate() {
                 batch.push(first + number, documents, spilled)?;
             }
@@ -176,11 +180,12 @@ struct ChatBatch {
     length: Int32Builder,
     id: StringBuilder,
     truncated: BooleanBuilder,
+    carried: CarriedBuilder,
     buffer: Vec<u8>,
 }
 
 impl ChatBatch {
-    fn new() -> Self {
+    fn new(carry: &[String]) -> Self {
         ChatBatch {
             input_ids: Ids::new(),
             labels: Ids::new(),
@@ -190,6 +195,7 @@ impl ChatBatch {
             length: Int32Builder::new(),
             id: StringBuilder::new(),
             truncated: BooleanBuilder::new(),
+            carried: CarriedBuilder::new(carry),
             buffer: Vec::new(),
         }
     }
@@ -205,6 +211,7 @@ impl ChatBatch {
             self.length.append_value(length);
             self.id.append_value(&origin.id);
             self.truncated.append_value(origin.truncated);
+            self.carried.push(&origin.carried);
             start += length;
         }
         let ids = || read.iter().flat_map(|(document, _)| &document.ids).map(|id| id.cast_signed());
@@ -224,13 +231,14 @@ impl ChatBatch {
             Arc::new(self.id.finish()),
             Arc::new(self.truncated.finish()),
         ];
-        (schema::batch(rows_schema(), rows), schema::batch(index_schema(), index))
+        (schema::batch(rows_schema(), rows), self.carried.finish(&index_schema(), index))
     }
 }
 
 /// Preferences, written as they come.
 pub(super) struct Preferences {
     writers: [PartWriter; 2],
+    carry: Vec<String>,
     counts: [PairCounts; 2],
 }
 
@@ -243,15 +251,17 @@ struct PairCounts {
 }
 
 impl Preferences {
-    pub(super) fn create(folder: &Path) -> Result<Self> {
-        let writer = |side: &str| PartWriter::create(&folder.join(side), pairs_schema(), Framing::Stream);
-        Ok(Preferences { writers: [writer(SIDES[0])?, writer(SIDES[1])?], counts: Default::default() })
+    pub(super) fn create(folder: &Path, carry: &[String]) -> Result<Self> {
+        let schema = schema::carrying(&pairs_schema(), carry);
+        let writer = |side: &str| PartWriter::create(&folder.join(side), schema.clone(), Framing::Stream);
+        let writers = [writer(SIDES[0])?, writer(SIDES[1])?];
+        Ok(Preferences { writers, carry: carry.to_vec(), counts: Default::default() })
     }
 
     pub(super) fn write(&mut self, encoded: &[(usize, Encoded)]) -> Result<()> {
-        let mut batches = [PairBatch::new(), PairBatch::new()];
+        let mut batches = [PairBatch::new(&self.carry), PairBatch::new(&self.carry)];
         for (side, encoded) in encoded {
-            let Encoded::Pair { id, scores, pair, truncated } = encoded else { continue };
+            let Encoded::Pair { id, carried, scores, pair, truncated } = encoded else { continue };
             let counts = &mut self.counts[*side];
             let answers = (pair.chosen.len() + pair.rejected.len()) as u64;
             counts.rows += 1;
@@ -263,6 +273,7 @@ impl Preferences {
                 column.push(ids.iter().map(|id| id.cast_signed()));
             }
             batch.id.append_value(id);
+            batch.carried.push(carried);
             batch.scores.iter_mut().zip(scores).for_each(|(column, score)| column.append_option(*score));
         }
         for (writer, batch) in self.writers.iter_mut().zip(batches) {
@@ -273,7 +284,8 @@ impl Preferences {
 
     pub(super) fn finish(self, folder: &Path, manifest: &mut Manifest) -> Result<()> {
         for ((writer, side), counts) in self.writers.into_iter().zip(SIDES).zip(self.counts) {
-            manifest.files.extend(dataset(folder, side, &pairs_schema(), writer.finish()?)?);
+            let schema = schema::carrying(&pairs_schema(), &self.carry);
+            manifest.files.extend(dataset(folder, side, &schema, writer.finish()?)?);
             manifest.counts[side] = json!({
                 "rows": counts.rows,
                 "tokens": counts.tokens,
@@ -290,14 +302,16 @@ struct PairBatch {
     ids: [Ids; 3],
     id: StringBuilder,
     scores: [Float64Builder; 2],
+    carried: CarriedBuilder,
 }
 
 impl PairBatch {
-    fn new() -> Self {
+    fn new(carry: &[String]) -> Self {
         PairBatch {
             ids: [Ids::new(), Ids::new(), Ids::new()],
             id: StringBuilder::new(),
             scores: [Float64Builder::new(), Float64Builder::new()],
+            carried: CarriedBuilder::new(carry),
         }
     }
 
@@ -305,7 +319,7 @@ impl PairBatch {
         let mut columns: Vec<ArrayRef> = self.ids.iter_mut().map(Ids::finish).collect();
         columns.push(Arc::new(self.id.finish()));
         columns.extend(self.scores.iter_mut().map(|column| Arc::new(column.finish()) as ArrayRef));
-        schema::batch(pairs_schema(), columns)
+        self.carried.finish(&pairs_schema(), columns)
     }
 }
 
@@ -351,4 +365,17 @@ fn write_json(path: &Path, name: &str, value: &Value) -> Result<FileEntry> {
     bytes.push(b'\n');
     std::fs::write(path, bytes).map_err(Error::io("write", path))?;
     fingerprint(path, name, &mut |_| Ok(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_columns_cannot_be_carried() {
+        for columns in [index_schema(), pairs_schema()] {
+            let unknown = columns.fields().iter().find(|field| !schema::OWN_COLUMNS.contains(&field.name().as_str()));
+            assert_eq!(unknown, None);
+        }
+    }
 }
