@@ -39,8 +39,22 @@ def codes(tmp_path):
 def test_what_two_files_hold(chats, codes):
     found = inspect([chats, codes])
     assert [asdict(file) for file in found.files] == [
-        {"name": str(chats), "shape": "messages", "kind": "chat", "rows": 2, "bad_rows": 1},
-        {"name": str(codes), "shape": "alpaca", "kind": "chat", "rows": 1, "bad_rows": 0},
+        {
+            "name": str(chats),
+            "shape": "messages",
+            "kind": "chat",
+            "rows": 2,
+            "bad_rows": 1,
+            "note": None,
+        },
+        {
+            "name": str(codes),
+            "shape": "alpaca",
+            "kind": "chat",
+            "rows": 1,
+            "bad_rows": 0,
+            "note": None,
+        },
     ]
     assert (found.rows, found.bad_rows) == (3, 1)
     assert found.first_bad_row.startswith(

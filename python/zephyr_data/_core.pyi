@@ -122,7 +122,7 @@ class ChatEncoder:
         """Encodes strings to `list<int32>`, without a template and without adding special tokens; nulls stay."""
 
 def clean(
-    inputs: Sequence[_Path | tuple[_Path, str]],
+    inputs: Sequence[_Path | tuple[_Path, str] | tuple[_Path, str, str]],
     folder: _Path,
     read: Read,
     options: Clean,
@@ -132,7 +132,7 @@ def clean(
     """Reads the inputs and writes `folder/clean`."""
 
 def inspect(
-    inputs: Sequence[_Path | tuple[_Path, str]],
+    inputs: Sequence[_Path | tuple[_Path, str] | tuple[_Path, str, str]],
     read: Read,
     workers: int,
     observer: _Observer,

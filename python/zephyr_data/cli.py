@@ -94,7 +94,7 @@ def prepare(
             help="Files, folders or globs of .jsonl, .json, .parquet or .arrow, plain or with .gz or .zst behind it; .csv,"
             " .tsv, hf://, s3:// and gs:// through polars; - for standard input. The columns say what a row is: `messages`,"
             " `conversations`, `instruction` and `output`, `prompt` and `completion`, or `chosen` and `rejected`; other"
-            " columns do not matter.",
+            " columns do not matter. UltraFeedback's rows are made into pairs.",
         ),
     ],
     tokenizer: Annotated[

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from zephyr_data.extension import core
 from zephyr_data.inputs import find_sources, readable
 from zephyr_data.progress import reporter
+from zephyr_data.ultrafeedback import with_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -51,6 +52,7 @@ class InspectedFile:
         kind: `chat` or `preference`; `None` likewise.
         rows: Rows that can be read.
         bad_rows: Rows that cannot.
+        note: How its rows were made, where they are not what stands in the file: the pairs of UltraFeedback's rows.
     """
 
     name: str
@@ -58,6 +60,7 @@ class InspectedFile:
     kind: str | None
     rows: int
     bad_rows: int
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -123,9 +126,10 @@ def inspect(
     sources = find_sources(inputs)
     with (
         tempfile.TemporaryDirectory(prefix="zephyr-data-") as folder,
-        readable(sources, Path(folder)) as paths,
+        readable(sources, Path(folder)) as readables,
         reporter(progress) as report,
     ):
+        paths = with_pairs(readables, Path(folder), config.read, config.seed, report)
         found = json.loads(core().inspect(paths, config.read, config.workers, report))
     found["files"] = tuple(InspectedFile(**file) for file in found["files"])
     for name in ("turns", "characters"):
@@ -145,6 +149,7 @@ def render(found: Inspection) -> Group:
         shape, kind = file.shape or "unknown", file.kind or ""
         files.add_row(file.name, shape, kind, f"{file.rows:,}", f"{file.bad_rows:,}")
     parts: list[object] = [files]
+    parts += [Text(f"{file.name}: {file.note}") for file in found.files if file.note]
     if found.rows:
         spread = table("of a row", "min", "10 %", "median", "mean", "90 %", "99 %", "max")
         for name, of in (("messages", found.turns), ("characters", found.characters)):

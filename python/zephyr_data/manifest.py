@@ -35,12 +35,14 @@ class FileEntry:
         bytes: Its size.
         xxh3_128: Hash of its bytes.
         rows: Rows in it; `None` where that has no meaning.
+        note: How its rows were made, where they are not what stands in the file.
     """
 
     name: str
     bytes: int
     xxh3_128: str
     rows: int | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from zephyr_data.errors import ConfigError
 from zephyr_data.extension import core
 from zephyr_data.inputs import find_sources, readable
 from zephyr_data.progress import Reporter, reporter
+from zephyr_data.ultrafeedback import with_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -143,7 +144,8 @@ def _run_stages(
         rows = int(read_manifest(folder / STAGE_FOLDERS[stage]).counts["rows_out"])
         report.finished(results[-1], rows)
 
-    with readable(sources, folder) as paths:
+    with readable(sources, folder) as found:
+        paths = with_pairs(found, folder, options.read, options.seed, report)
         run("clean", paths, out, options.read, options.clean)
     run("dedup", out, options.dedup_options())
     kind = read_manifest(folder / "dedup").kind

@@ -20,7 +20,7 @@ from zephyr_data.feedback.collect import Asker, Budget, Job, Request, collect
 from zephyr_data.feedback.endpoint import Endpoint
 from zephyr_data.feedback.judge import ask_and_repair
 from zephyr_data.feedback.progress import Progress
-from zephyr_data.feedback.prompts import read_rows
+from zephyr_data.feedback.rows import read_rows
 from zephyr_data.feedback.store import Record, Store, request_key, write_atomically
 
 if TYPE_CHECKING:

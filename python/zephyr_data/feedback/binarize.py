@@ -75,9 +75,14 @@ def binarize(store: Store, options: Binarizing, out: Path) -> Report:
         raise ConfigError(f"`--compat {COMPAT}` fixes the rejected answer and takes no margin")
     report = Report()
     every = pl.read_parquet(store.path / "completions.parquet", columns=COLUMNS)
-    answers = _answers(every, store, options, report)
-    pairs = _compat_pairs(answers) if options.compat else _pairs(answers, options)
-    _count_prompts(answers, pairs, options, report)
+    scores = load_scores(store, options.score, options.mode, options.judge)
+    answers = describe(every).join(
+        scores.rename({"value": "score"}),
+        on=["prompt_id", "model"],
+        how="left",
+        maintain_order="left",
+    )
+    pairs = choose(answers, options, report)
     # only now the texts: the choice was made on numbers alone
     pairs = add_lengths(
         pairs.with_columns(
@@ -102,12 +107,13 @@ def binarize(store: Store, options: Binarizing, out: Path) -> Report:
     return report
 
 
-def _answers(
-    every: pl.DataFrame, store: Store, options: Binarizing, report: Report
-) -> pl.DataFrame:
-    """The answers that can be in a pair: `row, prompt_id, position, model, score` and two draws."""
+def describe(answers: pl.DataFrame) -> pl.DataFrame:
+    """What the choice needs of answers besides their scores, without their texts.
+
+    Takes `prompt_id, position, model, text, finish_reason`, gives `prompt_id, position, model, row, usable, text_hash`.
+    """
     stripped = pl.col("text").str.strip_chars()
-    every = every.select(
+    return answers.select(
         "prompt_id",
         "position",
         "model",
@@ -115,9 +121,18 @@ def _answers(
         usable=(stripped != "") & (pl.col("finish_reason").fill_null("") != "content_filter"),
         text_hash=stripped.hash(0),
     )
-    scores = load_scores(store, options.score, options.mode, options.judge)
-    every = every.join(scores, on=["prompt_id", "model"], how="left", maintain_order="left")
-    every = every.rename({"value": "score"})
+
+
+def choose(every: pl.DataFrame, options: Binarizing, report: Report) -> pl.DataFrame:
+    """The pairs, as numbers of rows: what `describe` gives and `score`, to `prompt_id`, and `row`, `model` and `score` of both."""
+    answers = _eligible(every, options, report)
+    pairs = _compat_pairs(answers) if options.compat else _pairs(answers, options)
+    _count_prompts(answers, pairs, options, report)
+    return pairs
+
+
+def _eligible(every: pl.DataFrame, options: Binarizing, report: Report) -> pl.DataFrame:
+    """The answers that can be in a pair: `row, prompt_id, position, model, score` and two draws."""
     report.answers = every.height
     report.prompts = every["prompt_id"].n_unique()
     if every["score"].is_nan().any() or every["score"].is_infinite().any():

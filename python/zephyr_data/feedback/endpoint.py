@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from zephyr_data.errors import ConfigError, DataError
 from zephyr_data.feedback.pace import Pace, retry_after
-from zephyr_data.feedback.prompts import read_rows
+from zephyr_data.feedback.rows import read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -4,8 +4,6 @@ A row has `prompt` (text) or `messages` (ending with the user), and may have `id
 `reference` (what a right answer holds) and `category`. Without an `id` it is the SHA-256 of the
 prompt, as in `ultrafeedback_binarized`. Two rows with one id are refused: they would share
 their draws and their answers.
-
-Read are JSON Lines (plain, `.gz`, `.zst`), a JSON array and Parquet.
 """
 
 from __future__ import annotations
@@ -16,9 +14,10 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, cast
 
 from zephyr_data.errors import DataError
+from zephyr_data.feedback.rows import read_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from pathlib import Path
 
 Message = dict[str, str]
@@ -60,65 +59,6 @@ class Prompt:
         return json.dumps(row, ensure_ascii=False)
 
 
-def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yields (line or row number from 1, row) of a JSONL, JSON or Parquet file."""
-    if path.suffix == ".parquet":
-        import pyarrow.parquet as parquet
-
-        number = 0
-        with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=4096):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, row
-        return
-    if path.name.endswith(".json"):
-        yield from _read_array(path)
-        return
-    for number, line in enumerate(_lines(path), start=1):
-        if line.strip():
-            yield number, _object(path, number, line)
-
-
-def _read_array(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        rows = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise DataError(f"cannot read `{path}` as JSON: {error}", str(path)) from None
-    if not isinstance(rows, list):
-        raise DataError(f"`{path}` must hold a JSON array, found: {type(rows).__name__}", str(path))
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict):
-            raise DataError(f"no JSON object at {path}:{number}: {row!r}", str(path), number)
-        yield number, row
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    import pyarrow as pa
-
-    codec = {".gz": "gzip", ".zst": "zstd"}.get(path.suffix)
-    if not path.exists():
-        raise FileNotFoundError(f"no such file: {path}")
-    with pa.input_stream(str(path), compression=codec) as stream:
-        rest = b""
-        while chunk := stream.read(1 << 20):
-            *lines, rest = (rest + chunk).split(b"\n")
-            yield from lines
-        if rest:
-            yield rest
-
-
-def _object(path: Path, number: int, line: bytes) -> dict[str, Any]:
-    try:
-        row = json.loads(line.decode("utf-8"))
-    except ValueError as error:
-        raise DataError(f"no JSON at {path}:{number}: {error}", str(path), number) from None
-    if not isinstance(row, dict):
-        text = line[:80].decode("utf-8", "replace")
-        raise DataError(f"no JSON object at {path}:{number}: {text}", str(path), number)
-    return row
-
-
 def read_prompts(path: Path) -> list[Prompt]:
     """Reads and checks all prompts of a file.
 
@@ -156,7 +96,7 @@ def parse_prompt(row: dict[str, Any], path: Path, number: int) -> Prompt:
         for name in ("source", "reference", "category")
     }
     for name, text in {"id": str(identifier), **optional}.items():
-        if text is not None and not _sendable(text):
+        if text is not None and not sendable(text):
             raise DataError(
                 f"`{name}` at {path}:{number} holds half of a surrogate pair: {text[:60]!r}",
                 str(path),
@@ -166,7 +106,7 @@ def parse_prompt(row: dict[str, Any], path: Path, number: int) -> Prompt:
     return Prompt(id=str(identifier), messages=messages, **optional)
 
 
-def _sendable(text: object) -> bool:
+def sendable(text: object) -> bool:
     """Whether it is text; with half of a surrogate pair it can be neither hashed nor sent."""
     if not isinstance(text, str):
         return False
@@ -197,7 +137,7 @@ def _messages(row: dict[str, Any], path: Path, number: int) -> tuple[tuple[str, 
     if not isinstance(value, list) or not value:
         raise bad("messages", value)
     for message in value:
-        if not isinstance(message, dict) or not _sendable(message.get("content")):
+        if not isinstance(message, dict) or not sendable(message.get("content")):
             raise bad("messages", message)
         if message.get("role") not in ROLES:
             raise bad("messages", message.get("role"))

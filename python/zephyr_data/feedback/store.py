@@ -24,7 +24,8 @@ from hashlib import sha256
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from zephyr_data.errors import DataError, ManifestError, ZephyrDataError
-from zephyr_data.feedback.prompts import Prompt, merge_prompts, parse_prompt, read_rows
+from zephyr_data.feedback.prompts import Prompt, merge_prompts, parse_prompt
+from zephyr_data.feedback.rows import read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

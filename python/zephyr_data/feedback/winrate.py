@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from zephyr_data.errors import DataError
-from zephyr_data.feedback.prompts import read_rows
+from zephyr_data.feedback.rows import read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -88,9 +88,10 @@ fn run<T: Send>(
     }
 }
 
-/// A file or folder: a path, or a path with the name that it is to have in ids, errors and manifests.
+/// A file or folder: a path, also with the name that it is to have in ids, errors and manifests, also with a note for these.
 #[derive(FromPyObject)]
 pub(crate) enum Input {
+    Made(PathBuf, String, String),
     Named(PathBuf, String),
     Path(PathBuf),
 }
@@ -98,8 +99,9 @@ pub(crate) enum Input {
 impl From<Input> for read::Input {
     fn from(input: Input) -> Self {
         match input {
-            Input::Named(path, name) => read::Input { path, name: Some(name) },
-            Input::Path(path) => read::Input { path, name: None },
+            Input::Made(path, name, note) => read::Input { path, name: Some(name), note: Some(note) },
+            Input::Named(path, name) => read::Input { path, name: Some(name), note: None },
+            Input::Path(path) => read::Input { path, name: None, note: None },
         }
     }
 }

@@ -31,6 +31,9 @@ pub struct FileEntry {
     pub bytes: u64,
     /// Hash of its bytes, 32 hexadecimal digits.
     pub xxh3_128: String,
+    /// How its rows were made, if they are not what stands in the file of that name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// Which tokenizer packed the rows.
@@ -167,7 +170,7 @@ pub fn fingerprint(path: &Path, name: &str, tick: &mut dyn FnMut(u64) -> Result<
         bytes += read as u64;
         tick(bytes)?;
     }
-    Ok(FileEntry { name: name.to_string(), rows: None, bytes, xxh3_128: hex(hash.digest128()) })
+    Ok(FileEntry { name: name.to_string(), rows: None, bytes, xxh3_128: hex(hash.digest128()), note: None })
 }
 
 #[cfg(test)]

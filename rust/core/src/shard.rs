@@ -43,7 +43,7 @@ impl HashedFile {
     fn finish(mut self, rows: Option<u64>) -> Result<FileEntry> {
         self.file.flush().map_err(Error::io("write", &self.path))?;
         let name = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(FileEntry { name, rows, bytes: self.bytes, xxh3_128: hex(self.hash.digest128()) })
+        Ok(FileEntry { name, rows, bytes: self.bytes, xxh3_128: hex(self.hash.digest128()), note: None })
     }
 }
 

@@ -64,7 +64,9 @@ class Imported:
     left_out: Counter[str] = field(default_factory=Counter)
 
 
-def refuse(what: str, found: object, path: Path, line: int, name: str | None = None) -> DataError:
+def refuse(
+    what: str, found: object, path: Path | str, line: int, name: str | None = None
+) -> DataError:
     """The error for something unknown."""
     return DataError(f"{what} at {path}:{line}, found: {found!r}"[:500], str(path), line, name)
 

@@ -11,8 +11,9 @@ from collections import defaultdict
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from zephyr_data.feedback.prompts import Prompt, read_rows
+from zephyr_data.feedback.prompts import Prompt
 from zephyr_data.feedback.published import Answer, Imported, Rating, Row, finite, refuse
+from zephyr_data.feedback.rows import read_rows
 from zephyr_data.feedback.winrate import from_annotation
 
 if TYPE_CHECKING:

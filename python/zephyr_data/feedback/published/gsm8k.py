@@ -10,8 +10,9 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from zephyr_data.feedback.prompts import Prompt, read_rows
+from zephyr_data.feedback.prompts import Prompt
 from zephyr_data.feedback.published import Answer, Imported, Rating, Row, refuse
+from zephyr_data.feedback.rows import read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

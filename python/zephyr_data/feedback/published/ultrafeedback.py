@@ -16,11 +16,12 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from zephyr_data.feedback.options import ASPECTS
-from zephyr_data.feedback.prompts import Prompt, read_rows
+from zephyr_data.feedback.prompts import Prompt, sendable
 from zephyr_data.feedback.published import Answer, Imported, Rating, Row, refuse
+from zephyr_data.feedback.rows import read_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 JUDGE = "ultrafeedback_gpt4"
@@ -53,15 +54,23 @@ def question_key(text: str) -> str:
 
 def read(paths: list[Path], counts: Imported) -> Iterator[Row]:
     """Yields one row per instruction; the files are read twice, first for TruthfulQA's questions."""
+    for _, _, row in read_placed([(path, str(path)) for path in paths], counts):
+        yield row
+
+
+def read_placed(
+    files: Sequence[tuple[Path, str]], counts: Imported
+) -> Iterator[tuple[int, int, Row]]:
+    """As `read`, of files with the names that messages call them; before each row its file's and its own number."""
     truthful = {
         question_key(str(row.get("instruction")))
-        for path in paths
-        for _, row in read_rows(path)
+        for path, name in files
+        for _, row in read_rows(path, name)
         if row.get("source") == TRUTHFUL_QA
     }
     seen: set[str] = set()
-    for path in paths:
-        for number, row in read_rows(path):
+    for at, (file, path) in enumerate(files):
+        for number, row in read_rows(file, path):
             _check(row, path, number)
             if row["source"] == TRUTHFUL_QA:
                 counts.left_out["truthful_qa_rows"] += 1
@@ -78,10 +87,10 @@ def read(paths: list[Path], counts: Imported) -> Iterator[Row]:
             prompt = Prompt(
                 identifier, (("user", row["instruction"]),), row["source"], _reference(row)
             )
-            yield Row(prompt, answers)
+            yield at, number, Row(prompt, answers)
 
 
-def _check(row: dict[str, Any], path: Path, number: int) -> None:
+def _check(row: dict[str, Any], path: str, number: int) -> None:
     unknown = sorted(set(row) - ROW_FIELDS)
     if unknown:
         raise refuse("unknown field in an UltraFeedback row", unknown[0], path, number, unknown[0])
@@ -90,6 +99,8 @@ def _check(row: dict[str, Any], path: Path, number: int) -> None:
             raise refuse(f"no usable `{name}`", row.get(name), path, number, name)
     if not all(isinstance(c, dict) for c in row["completions"]):
         raise refuse("no usable `completions`", row["completions"], path, number, "completions")
+    if not sendable(row["instruction"]):
+        raise refuse("half of a surrogate pair", row["instruction"], path, number, "instruction")
     models = [c.get("model") for c in row["completions"]]
     if not all(isinstance(model, str) for model in models):
         raise refuse("no usable `model`", models, path, number, "completions")
@@ -102,20 +113,20 @@ def _reference(row: dict[str, Any]) -> str | None:
     return known[0] if known else None
 
 
-def _answer(completion: dict[str, Any], path: Path, number: int, counts: Imported) -> Answer:
+def _answer(completion: dict[str, Any], path: str, number: int, counts: Imported) -> Answer:
     unknown = sorted(set(completion) - COMPLETION_FIELDS)
     if unknown:
         raise refuse("unknown field in a completion", unknown[0], path, number, unknown[0])
     text = completion.get("response")
-    if not isinstance(text, str):
+    if not sendable(text):
         raise refuse("no usable `response`", text, path, number, "response")
     ratings, aspects = _aspects(completion.get("annotations") or {}, path, number, counts)
     ratings.append(_overall(completion, aspects, path, number, counts))
-    return Answer(str(completion["model"]), text, tuple(ratings), completion.get("principle"))
+    return Answer(str(completion["model"]), str(text), tuple(ratings), completion.get("principle"))
 
 
 def _aspects(
-    annotations: dict[str, Any], path: Path, number: int, counts: Imported
+    annotations: dict[str, Any], path: str, number: int, counts: Imported
 ) -> tuple[list[Rating], list[float]]:
     ratings: list[Rating] = []
     values: list[float] = []
@@ -142,7 +153,7 @@ def _aspects(
 
 
 def _overall(
-    completion: dict[str, Any], aspects: list[float], path: Path, number: int, counts: Imported
+    completion: dict[str, Any], aspects: list[float], path: str, number: int, counts: Imported
 ) -> Rating:
     raw, critique = completion.get("overall_score"), completion.get("critique")
     if raw is None:

@@ -51,6 +51,8 @@ pub struct InputFile {
     path: PathBuf,
     /// As the user named it; used in ids, errors and manifests.
     pub name: Arc<str>,
+    /// How its rows were made, if they are not what stands in the file of that name.
+    pub note: Option<String>,
     format: Format,
     codec: codec::Codec,
     layout: Layout,
@@ -81,7 +83,7 @@ impl InputFile {
             _ => return None,
         };
         let name = Arc::from(path.to_string_lossy());
-        Some(InputFile { path: path.to_path_buf(), name, format, codec, layout: Shape::Messages.into() })
+        Some(InputFile { path: path.to_path_buf(), name, note: None, format, codec, layout: Shape::Messages.into() })
     }
 
     /// The file with its columns understood as those of `shape`; without one, as the usual ones of `kind`.
@@ -104,12 +106,14 @@ pub struct Input {
     pub path: PathBuf,
     /// What it is called in ids, errors and manifests, if it was not the user who put it there: `stdin`, a web address.
     pub name: Option<String>,
+    /// How its rows were made, if they are not what stands in the file of that name.
+    pub note: Option<String>,
 }
 
 /// The files that `inputs` name, in that order; a folder stands for the readable files below it, sorted by path.
 pub fn find_files(inputs: &[Input]) -> Result<Vec<InputFile>> {
     let mut files = Vec::new();
-    for Input { path: input, name } in inputs {
+    for Input { path: input, name, note } in inputs {
         let metadata = std::fs::metadata(input).map_err(Error::io("read", input))?;
         if metadata.is_dir() {
             let mut found = Vec::new();
@@ -127,7 +131,7 @@ pub fn find_files(inputs: &[Input]) -> Result<Vec<InputFile>> {
         } else {
             let file = InputFile::new(input)?;
             files.push(match name {
-                Some(name) => InputFile { name: Arc::from(name.as_str()), ..file },
+                Some(name) => InputFile { name: Arc::from(name.as_str()), note: note.clone(), ..file },
                 None => file,
             });
         }

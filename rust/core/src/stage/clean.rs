@@ -117,7 +117,11 @@ fn stamps(files: &[InputFile]) -> Result<Vec<(u64, Option<SystemTime>)>> {
 
 fn fingerprints(files: &[InputFile], ticker: &mut Ticker<'_>) -> Result<Vec<FileEntry>> {
     let hashing = |done| Progress { stage: "clean", done, total: 0, rows: 0 };
-    files.iter().map(|file| fingerprint(file.path(), &file.name, &mut |done| ticker.tick(hashing(done)))).collect()
+    let mut entry = |file: &InputFile| {
+        let entry = fingerprint(file.path(), &file.name, &mut |done| ticker.tick(hashing(done)))?;
+        Ok(FileEntry { note: file.note.clone(), ..entry })
+    };
+    files.iter().map(&mut entry).collect()
 }
 
 /// What every worker knows.

@@ -47,6 +47,8 @@ pub struct InspectedFile {
     pub rows: u64,
     /// Rows that cannot.
     pub bad_rows: u64,
+    /// How its rows were made, if they are not what stands in the file.
+    pub note: Option<String>,
 }
 
 /// How values are spread; all zero where there are none.
@@ -92,7 +94,7 @@ pub fn inspect(inputs: &[Input], read: &ReadOptions, workers: usize, observer: O
     let (mut turns, mut characters) = (Vec::new(), Vec::new());
     for (file, shape) in files.into_iter().zip(shapes) {
         let mut part = Part::default();
-        let name = file.name.to_string();
+        let (name, note) = (file.name.to_string(), file.note.clone());
         let file = file.of_shape(shape, read.kind.unwrap_or(Kind::Chat)).carrying(&read.carry)?;
         part.count(file, &position, workers, &mut |rows| {
             let done = position.get().min(total);
@@ -104,6 +106,7 @@ pub fn inspect(inputs: &[Input], read: &ReadOptions, workers: usize, observer: O
             kind: shape.map(|shape| shape.kind().as_str()),
             rows: part.turns.len() as u64,
             bad_rows: part.bad_rows,
+            note,
         });
         found.rows += part.turns.len() as u64;
         found.bad_rows += part.bad_rows;
@@ -240,7 +243,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.jsonl");
         std::fs::write(&path, text).unwrap();
-        let inputs = [Input { path, name: Some("a".into()) }];
+        let inputs = [Input { path, name: Some("a".into()), note: None }];
         inspect(&inputs, &ReadOptions::default(), 2, &mut |_| Ok(())).unwrap()
     }
 
