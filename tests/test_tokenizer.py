@@ -2,12 +2,13 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from zephyr_data import ConfigError, ZephyrDataError
-from zephyr_data.tokenizer import PROBES, check_ids, load_tokenizer
+from zephyr_data.tokenizer import PROBES, _nearest_folder, check_ids, load_tokenizer
 
 pytestmark = pytest.mark.usefixtures("transformers")
 
@@ -72,6 +73,52 @@ def test_no_such_folder():
         "cannot load the tokenizer, there is no such folder: `./nowhere`\n"
         "hint: name a folder with a `tokenizer.json`, or a model such as `HuggingFaceH4/zephyr-7b-beta`"
     )
+
+
+NEAR = {
+    "./models/zefyr-7b": "./models/zephyr-7b",
+    "modles/zephyr-7b": "models/zephyr-7b",
+    "zephyr-7b-bta": "zephyr-7b-beta",
+    "{tmp}/models/zepyhr-7b": "{tmp}/models/zephyr-7b",
+    "../{name}/zephyr-7b-bet": "../{name}/zephyr-7b-beta",
+}
+
+
+@pytest.mark.parametrize("name", NEAR)
+def test_the_nearest_folder_is_named(examples, tmp_path, monkeypatch, name):
+    for folder in ("models/zephyr-7b", "zephyr-7b-beta"):
+        shutil.copytree(examples / "tokenizer", tmp_path / folder)
+    monkeypatch.chdir(tmp_path)
+    places = {"tmp": tmp_path, "name": tmp_path.name}
+    asked, expected = name.format(**places), NEAR[name]
+    with pytest.raises(ConfigError) as caught:
+        load_tokenizer(asked)
+    near = Path(expected.format(**places))
+    hint = f"did you mean `{near}`?"
+    if not asked.startswith((".", "/")):
+        hint += f" a model of the hub is fetched first with `hf download {asked}`"
+    assert str(caught.value) == (
+        f"cannot load the tokenizer, there is no such folder: `{asked}`\nhint: {hint}"
+    )
+
+
+def test_what_is_no_misspelling(examples, tmp_path, monkeypatch):
+    shutil.copytree(examples / "tokenizer", tmp_path / "models" / "zephyr-7b")
+    monkeypatch.chdir(tmp_path)
+    assert _nearest_folder(Path("models/zephyr7b")) == Path("models/zephyr-7b")
+    assert _nearest_folder(Path("models/zephyr-8b")) is None  # another model
+    assert _nearest_folder(Path("model")) is None  # there is one, without a tokenizer in it
+    assert _nearest_folder(Path("gpt2")) is None
+
+
+def test_a_model_that_was_fetched_may_be_called_as_a_folder_nearly_is(
+    examples, tmp_path, monkeypatch
+):
+    shutil.copytree(examples / "tokenizer", tmp_path / "zephyr-7b-beta")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("zephyr_data.tokenizer._is_fetched", lambda name: name == "zephyr-7b-bta")
+    with pytest.raises(ConfigError, match="^cannot load the tokenizer `zephyr-7b-bta`: "):
+        load_tokenizer("zephyr-7b-bta")
 
 
 def test_a_folder_without_a_tokenizer(tmp_path):

@@ -10,6 +10,7 @@ transformers decides which ids are right: the same folder can give different ids
 from __future__ import annotations
 
 import contextlib
+import difflib
 import itertools
 import os
 import re
@@ -121,15 +122,8 @@ def load_tokenizer(name: str | os.PathLike[str]) -> LoadedTokenizer:
 def _from_pretrained(name: str) -> LiveTokenizer:
     folder = Path(name)
     local = folder.is_dir()
-    if not local and (
-        folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1 or not name
-    ):
-        state = "that is a file" if folder.exists() else "there is no such folder"
-        raise ConfigError(
-            f"cannot load the tokenizer, {state}: `{name}`"
-            "\nhint: name a folder with a `tokenizer.json`, or a model such as `HuggingFaceH4/zephyr-7b-beta`",
-            key="tokenizer",
-        )
+    if not local:
+        _refuse_paths(name)
     with _without_advice():
         from transformers import AutoTokenizer
     try:
@@ -148,6 +142,65 @@ def _from_pretrained(name: str) -> LiveTokenizer:
             f"cannot load the tokenizer `{name}`: {problem}\nhint: {hint}", key="tokenizer"
         ) from error
     return live
+
+
+def _refuse_paths(name: str) -> None:
+    """Refuses what is meant for a folder and is none, before transformers asks the hub for a model of that name.
+
+    It asks several times, and its answer says nothing of the folder. A name without the form of a path can be that of a
+    model; if a tokenizer's folder has nearly the same name, only a model that was fetched before is taken for meant.
+    """
+    folder = Path(name)
+    is_path = folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1 or not name
+    near = _nearest_folder(folder) if name and not folder.exists() else None
+    if not is_path and (near is None or _is_fetched(name)):
+        return
+    state = "that is a file" if folder.exists() else "there is no such folder"
+    hint = (
+        "name a folder with a `tokenizer.json`, or a model such as `HuggingFaceH4/zephyr-7b-beta`"
+    )
+    if near is not None:
+        hint = f"did you mean `{near}`?" + (
+            "" if is_path else f" a model of the hub is fetched first with `hf download {name}`"
+        )
+    raise ConfigError(
+        f"cannot load the tokenizer, {state}: `{name}`\nhint: {hint}", key="tokenizer"
+    )
+
+
+def _nearest_folder(path: Path) -> Path | None:
+    """The folder with a tokenizer whose path is nearly this one: each part as it is, or the nearest name that is there.
+
+    Names with other digits are no misspellings: `qwen-4b` is not `qwen-8b`.
+    """
+    path = path.expanduser()
+    found = Path(path.anchor)
+    for part in path.parts[len(found.parts) :]:
+        if part != ".." and not (found / part).is_dir():
+            digits = re.findall(r"\d+", part)
+            try:
+                names = [entry.name for entry in found.iterdir() if entry.is_dir()]
+            except OSError:
+                return None
+            names = [name for name in names if re.findall(r"\d+", name) == digits]
+            near = difflib.get_close_matches(part, sorted(names), n=1, cutoff=0.75)
+            if not near:
+                return None
+            part = near[0]
+        found /= part
+    files = ("tokenizer.json", "tokenizer_config.json")
+    return found if any((found / name).is_file() for name in files) else None
+
+
+def _is_fetched(name: str) -> bool:
+    """Whether the hub's cache holds a model of that name."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return isinstance(try_to_load_from_cache(name, "tokenizer_config.json"), str)
+    except HFValidationError:
+        return False
 
 
 @contextlib.contextmanager
