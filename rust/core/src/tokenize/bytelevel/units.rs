@@ -5,8 +5,9 @@
 //! begins at the border. Here tokens are bytes and may hold part of a character, so of each merge are kept the end of its
 //! left half, up to the last character or the part of it that the half holds, and likewise the beginning of its right half.
 //! A border between characters that agree with none of these is never crossed.
-
-use std::collections::HashSet;
+//!
+//! What is joined is kept as bits of hashes. Two that share a bit make a border seem crossed that is not, and then a unit is
+//! longer than it need be, with the same tokens.
 
 /// Bytes of the longest character.
 const LONGEST: usize = 4;
@@ -16,8 +17,18 @@ const LONGEST: usize = 4;
 pub(super) struct Units {
     /// By the bytes before and behind a border: of which lengths there are ends and beginnings, a bit for each pair of lengths.
     lengths: Vec<u16>,
-    /// By pair of lengths: the bytes of both.
-    joined: [HashSet<u64>; LONGEST * LONGEST],
+    /// Bits of the hashes of their bytes.
+    joined: Vec<u64>,
+}
+
+/// Bits for [`Units::joined`]: 256 KiB, of which the merges of a large vocabulary set one in thirty.
+const BITS: u32 = 21;
+
+/// Where the bit of an end and a beginning lies: its word, and it alone.
+fn place(before: &[u8], behind: &[u8], lengths: usize) -> (usize, u64) {
+    let key = (packed(before) << 32 | packed(behind)).wrapping_add((lengths as u64) << 59 | lengths as u64);
+    let hash = (key ^ key >> 29).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (64 - BITS);
+    ((hash >> 6) as usize, 1 << (hash & 63))
 }
 
 /// A byte that does not begin a character.
@@ -44,7 +55,7 @@ fn head(token: &[u8]) -> &[u8] {
 impl Units {
     /// No merge joins anything.
     pub(super) fn new() -> Units {
-        Units { lengths: vec![0; 1 << 16], joined: Default::default() }
+        Units { lengths: vec![0; 1 << 16], joined: vec![0; 1 << (BITS - 6)] }
     }
 
     /// A merge joins these two tokens.
@@ -56,7 +67,8 @@ impl Units {
         let (tail, head) = (tail(left), head(right));
         let lengths = (tail.len() - 1) * LONGEST + head.len() - 1;
         self.lengths[usize::from(*last) << 8 | usize::from(*first)] |= 1 << lengths;
-        self.joined[lengths].insert(packed(tail) << 32 | packed(head));
+        let (word, bit) = place(tail, head, lengths);
+        self.joined[word] |= bit;
     }
 
     /// Visits the units of a piece, which is UTF-8, one after the other.
@@ -78,8 +90,8 @@ impl Units {
             let both = lengths.trailing_zeros() as usize;
             let (before, behind) = (both / LONGEST + 1, both % LONGEST + 1);
             if at >= before && at + behind <= piece.len() {
-                let key = packed(&piece[at - before..at]) << 32 | packed(&piece[at..at + behind]);
-                if self.joined[both].contains(&key) {
+                let (word, bit) = place(&piece[at - before..at], &piece[at..at + behind], both);
+                if self.joined[word] & bit != 0 {
                     return true;
                 }
             }
