@@ -250,3 +250,21 @@ def test_the_example_for_tables_in_memory_runs():
     blocks = re.findall(r"^```python\n(.*?)^```$", document("DEDUP.md"), re.DOTALL | re.MULTILINE)
     assert len(blocks) == 1
     exec(compile(blocks[0], "DEDUP.md", "exec"), {})
+
+
+# ---- EXACTNESS.md ----
+
+
+def test_every_claim_of_exactness_has_its_tests():
+    named = [
+        name
+        for part in re.findall(
+            r"^\*Tests:\*(.*?)\n\n", document("EXACTNESS.md"), re.DOTALL | re.MULTILINE
+        )
+        for name in re.findall(r"`([^`]+)`", part)
+    ]
+    assert len(named) > 25
+    sources = [*(ROOT / "rust" / "core").rglob("*.rs"), *(ROOT / "tests").glob("*.py")]
+    code = "".join(path.read_text(encoding="utf-8") for path in sources)
+    for name in named:
+        assert (ROOT / name).is_file() or f"fn {name}(" in code or f"def {name}(" in code, name
