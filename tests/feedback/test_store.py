@@ -32,6 +32,23 @@ def test_records_come_back(tmp_path):
     store.close()
 
 
+def test_answers_and_verdicts_apart(tmp_path):
+    late = {
+        "n": 3,
+        "task": {"kind": "completion"},
+        "kind": "rating",
+    }  # its kind is not where it is looked for
+    with Store.write(tmp_path / "s") as store:
+        store.append(record(0, answer='},"kind":"rating"'))
+        store.append(record(1) | {"kind": "rating", "answer": '","cost":1,"kind":"completion"'})
+        store.append(record(2) | {"kind": "judgment"})
+        store.append({name: record(3)[name] for name in ("key", "status", "cost")} | late)
+        store.append(record(4))
+        assert [r["n"] for r in store.records(completions=True)] == [0, 4]
+        assert [r["n"] for r in store.records(completions=False)] == [1, 2, 3]
+        assert [r["n"] for r in store.records()] == [0, 1, 2, 3, 4]
+
+
 def test_odd_text_survives(tmp_path):
     text = 'quote " backslash \\ newline \n tab \t \u2028 \U0001f600 {"key":"x"}'
     with Store.write(tmp_path / "s") as store:

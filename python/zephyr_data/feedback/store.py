@@ -37,6 +37,8 @@ FSYNC_SECONDS = 1.0
 PREFIX = b'{"key":"'
 STATUS = b'","status":"'
 COST = b'","cost":'
+KIND = b',"kind":'
+COMPLETION = b',"kind":"completion"'
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 Record = dict[str, Any]
@@ -94,6 +96,14 @@ def _head(line: bytes, segment: Path, number: int) -> tuple[str, str, float]:
         line[status_at + len(STATUS) : cost_at].decode(),
         float(line[cost_at + len(COST) : end]),
     )
+
+
+def _is_completion(line: bytes) -> bool:
+    """Whether a line holds an answer. The kind nearly always stands behind the head."""
+    end = line.find(b",", line.find(COST, len(PREFIX) + 64) + len(COST))
+    if line.startswith(KIND, end):
+        return line.startswith(COMPLETION, end)
+    return bool(json.loads(line)["kind"] == "completion")
 
 
 class Store:
@@ -272,8 +282,12 @@ class Store:
         record: Record = json.loads(os.pread(descriptor, place.length, place.offset))
         return record
 
-    def records(self) -> Iterator[Record]:
-        """All finished records, each key once (its last line), in the order they were written."""
+    def records(self, *, completions: bool | None = None) -> Iterator[Record]:
+        """All finished records, each key once (its last line), in the order they were written.
+
+        Args:
+            completions: Whether only answers are wanted, or only what is none; lines of the other sort are hardly parsed.
+        """
         for segment in self.segments():
             number, offset = _number(segment), 0
             with segment.open("rb") as file:
@@ -281,8 +295,10 @@ class Store:
                     place = Place(number, offset, len(line))
                     offset += len(line)
                     key = line[len(PREFIX) : len(PREFIX) + 64].decode("ascii", "replace")
-                    if self.done.get(key) == place:
-                        yield json.loads(line)
+                    if self.done.get(key) != place:
+                        continue
+                    if completions is None or _is_completion(line) is completions:
+                        yield json.loads(line.decode())
 
     # --- state and prompts ------------------------------------------------------------------
 

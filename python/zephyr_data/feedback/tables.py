@@ -82,9 +82,7 @@ def answered_prompts(store: Store) -> list[tuple[Prompt, list[Completion]]]:
     prompts = store.prompts()
     wanted = wanted_positions(store, prompts)
     found: dict[str, list[Completion]] = defaultdict(list)
-    for record in store.records():
-        if record["kind"] != "completion":
-            continue
+    for record in store.records(completions=True):
         position = record["task"]["position"] if wanted is None else wanted.get(record["key"])
         if position is not None:
             found[record["task"]["prompt_id"]].append(completion_of(record, position))
@@ -128,6 +126,15 @@ def _write(path: Path, table: pa.Table) -> None:
     beside.replace(path)
 
 
+def _table(columns: dict[str, list[Any]], schema: pa.Schema) -> pa.Table:
+    """A table from lists, by way of polars: pyarrow's own would import pandas, where it is installed."""
+    import polars as pl
+
+    kinds = {"string": pl.String, "int32": pl.Int32, "int64": pl.Int64, "double": pl.Float64}
+    types = {field.name: kinds[str(field.type)] for field in schema}
+    return pl.DataFrame(columns, types).to_arrow(compat_level=pl.CompatLevel.oldest()).cast(schema)
+
+
 def completions_table(answered: Sequence[tuple[Prompt, Sequence[Completion]]]) -> pa.Table:
     """One row per present answer."""
     import pyarrow as pa
@@ -144,9 +151,7 @@ def completions_table(answered: Sequence[tuple[Prompt, Sequence[Completion]]]) -
         "completion_tokens": pa.int64(),
         "key": pa.string(),
     }
-    return pa.table(
-        {name: pa.array([getattr(c, name) for c in rows], kind) for name, kind in types.items()}
-    )
+    return _table({name: [getattr(c, name) for c in rows] for name in types}, pa.schema(types))
 
 
 def verdicts_table(
@@ -168,9 +173,7 @@ def verdicts_table(
         "critique": pa.string(),
         "completion": pa.string(),
     }
-    return pa.table(
-        {name: pa.array([row.get(name) for row in rows], kind) for name, kind in schema.items()}
-    )
+    return _table({name: [row.get(name) for row in rows] for name in schema}, pa.schema(schema))
 
 
 def verdict_rows(
@@ -188,10 +191,8 @@ def verdict_rows(
     first: dict[str, Record] = {}
     repairs: dict[str, Record] = {}
     rows: list[dict[str, Any]] = []
-    for record in store.records():
+    for record in store.records(completions=False):
         task = record["task"]
-        if record["kind"] == "completion":
-            continue
         if setups.get((task["mode"], task["judge"])) != task.get("setup", ""):
             continue
         if not _present(record, usable.get(task["prompt_id"], set())):
