@@ -170,6 +170,22 @@ REFUSED = {
     "no response": ((("completions", 0, "response"), None), "no usable `response`"),
     "same model": ((("completions", 0, "model"), "b"), "a model comes twice"),
     "no source": ((("source",), None), "no usable `source`"),
+    "half of a pair": ((("instruction",), "\ud800"), "half of a surrogate pair"),
+    "answers as a word": ((("correct_answers",), "yes"), "no usable `correct_answers`"),
+    "annotations as a word": (
+        (("completions", 0, "annotations"), "good"),
+        "no usable `annotations`",
+    ),
+    "an annotation as a word": (
+        (("completions", 0, "annotations", "honesty"), "good"),
+        "no usable annotation of `honesty`",
+    ),
+    "a rationale as a number": (
+        (("completions", 0, "annotations", "honesty", "Rationale"), 7),
+        "no usable rationale of `honesty`",
+    ),
+    "a critique as a list": ((("completions", 0, "critique"), ["bad"]), "no usable `critique`"),
+    "a model as a number": ((("completions", 0, "model"), 7), "no usable `model`"),
 }
 
 

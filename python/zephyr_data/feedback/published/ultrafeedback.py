@@ -99,13 +99,21 @@ def _check(row: dict[str, Any], path: str, number: int) -> None:
             raise refuse(f"no usable `{name}`", row.get(name), path, number, name)
     if not all(isinstance(c, dict) for c in row["completions"]):
         raise refuse("no usable `completions`", row["completions"], path, number, "completions")
-    if not sendable(row["instruction"]):
-        raise refuse("half of a surrogate pair", row["instruction"], path, number, "instruction")
+    for name in ("source", "instruction"):
+        if not sendable(row[name]):
+            raise refuse("half of a surrogate pair", row[name], path, number, name)
+    known = row.get("correct_answers")
+    if known and not (isinstance(known, list) and all(map(_is_text, known))):
+        raise refuse("no usable `correct_answers`", known, path, number, "correct_answers")
     models = [c.get("model") for c in row["completions"]]
-    if not all(isinstance(model, str) for model in models):
+    if not all(map(sendable, models)):
         raise refuse("no usable `model`", models, path, number, "completions")
     if len(set(models)) < len(models):
         raise refuse("a model comes twice", models, path, number, "completions")
+
+
+def _is_text(value: object) -> bool:
+    return value is None or sendable(value)
 
 
 def _reference(row: dict[str, Any]) -> str | None:
@@ -120,7 +128,13 @@ def _answer(completion: dict[str, Any], path: str, number: int, counts: Imported
     text = completion.get("response")
     if not sendable(text):
         raise refuse("no usable `response`", text, path, number, "response")
-    ratings, aspects = _aspects(completion.get("annotations") or {}, path, number, counts)
+    for name in ("principle", "critique"):
+        if not _is_text(completion.get(name)):
+            raise refuse(f"no usable `{name}`", completion[name], path, number, name)
+    annotations = completion.get("annotations")
+    if annotations and not isinstance(annotations, dict):
+        raise refuse("no usable `annotations`", annotations, path, number, "annotations")
+    ratings, aspects = _aspects(annotations or {}, path, number, counts)
     ratings.append(_overall(completion, aspects, path, number, counts))
     return Answer(str(completion["model"]), str(text), tuple(ratings), completion.get("principle"))
 
@@ -139,6 +153,8 @@ def _aspects(
             counts.left_out["missing_aspects"] += 1
             ratings.append(Rating("aspects", JUDGE, None, "missing_verdict", aspect))
             continue
+        if not isinstance(entry, dict):
+            raise refuse(f"no usable annotation of `{aspect}`", entry, path, number, "annotations")
         rating = str(entry.get("Rating"))
         if rating == "N/A":
             counts.left_out["not_applicable_ratings"] += 1
@@ -146,6 +162,10 @@ def _aspects(
         elif rating in {"1", "2", "3", "4", "5"}:
             values.append(float(rating))
             critique = entry.get("Rationale For Rating") or entry.get("Rationale")
+            if not _is_text(critique):
+                raise refuse(
+                    f"no usable rationale of `{aspect}`", critique, path, number, "Rationale"
+                )
             ratings.append(Rating("aspects", JUDGE, float(rating), None, aspect, critique))
         else:
             raise refuse(f"unknown rating of `{aspect}`", rating, path, number, "Rating")
