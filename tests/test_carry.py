@@ -278,6 +278,7 @@ def test_columns_that_cannot_be_carried(prepare, tmp_path, write_rows, case):
 
 def test_show_names_what_is_carried(tmp_path, examples, write_rows, chat, command):
     rows = [chat("What is it?", "A tree.") | {"source": "garden", "n": None}]
+    rows += [chat("What is that?", " ") | {"source": "kitchen", "n": None}]
     path = write_rows(tmp_path / "rows.jsonl", rows)
     out = tmp_path / "out"
     arguments = ["prepare", path, "--out", out, "--tokenizer", examples / "tokenizer", "--quiet"]
@@ -286,5 +287,7 @@ def test_show_names_what_is_carried(tmp_path, examples, write_rows, chat, comman
     done = command("show", out)
     assert done.stdout.splitlines()[2] == "── source: garden"
     assert "── n:" not in done.stdout
+    done = command("show", out, "--rejects")
+    assert "\nsource: kitchen\nuser: " in done.stdout
     done = command("inspect", path, "--carry", "sauce", "--quiet")
     assert "field: `sauce`" in done.stdout

@@ -7,12 +7,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zephyr_data.manifest import STAGE_FOLDERS
+from zephyr_data.manifest import STAGE_FOLDERS, read_manifest
 from zephyr_data.shown import Page, Row, Writer, check_named, clean_rows, sides, summarise, tables
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from rich.text import Text
 
@@ -46,8 +46,10 @@ def show_rejects(
     rows, total = read_rejects(folder, first=first, count=count, reason=reason)
     summary = summarise("dropped rows", first, len(rows), total)
     kept = clean_rows(Path(folder), {row["kept_id"] for row in rows} - {None})
+    carry = read_manifest(Path(folder) / STAGE_FOLDERS["clean"]).carry
     texts = [
-        render_reject(row, _other(row, kept.get(row["kept_id"], [])), colour=colour) for row in rows
+        render_reject(row, _other(row, kept.get(row["kept_id"], [])), carry=carry, colour=colour)
+        for row in rows
     ]
     return Page(texts, summary)
 
@@ -83,14 +85,17 @@ def _other(row: Row, candidates: list[Row]) -> Row | None:
     return next((found for found in candidates if (found["file"], found["line"]) != place), None)
 
 
-def render_reject(row: Row, kept: Row | None, *, colour: bool) -> Text:
-    """One dropped row: why it went, and its text, as a diff if another one stayed."""
+def render_reject(row: Row, kept: Row | None, *, carry: Sequence[str] = (), colour: bool) -> Text:
+    """One dropped row: why it went, what it carries, and its text, as a diff if another one stayed."""
     writer = Writer(colour=colour)
     stays = f", `{row['kept_id']}` stays" if row["kept_id"] is not None else ""
     writer.border(
         f"{row['stage']}: `{row['id']}` ({row['file']}:{row['line']}): {row['reason']}{stays}"
     )
     writer.add(row["detail"] + "\n", "quiet")
+    for name in carry:
+        if row[name] is not None:
+            writer.add(f"{name}: {row[name]}\n", "quiet")
     if row["raw"] is not None:
         writer.add(row["raw"].rstrip("\n") + "\n")
     elif kept is None:
