@@ -58,6 +58,7 @@ def test_help_is_complete(command):
             "--kind",
             "--max-length",
             "--test-fraction",
+            "--decontaminate",
             "--workers",
         ),
         *("--seed", "--on-bad-row", "--carry", "--overwrite", "--no-report", "--quiet", "--help"),

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from pydantic import BaseModel
@@ -207,6 +208,20 @@ def test_every_reason_is_documented():
     named = set(re.findall(r'Reject::of\([^;]*?, "(\w+)"', stages))
     assert len(filters) >= 6
     assert documented == filters | constants | named
+
+
+def test_the_files_of_decontamination_are_documented(prepare, examples, tmp_path):
+    benchmark = tmp_path / "bench.jsonl"
+    benchmark.write_text(json.dumps({"text": "What makes the sea go in and out twice a day?"}))
+    out = prepare(examples / "chats.jsonl", tmp_path / "out", decontaminate=[benchmark]).out
+    text = document("FORMAT.md")
+    found = pq.read_table(out / "dedup/closest.parquet").schema
+    columns = columns_in(section(text, "`dedup/closest.parquet`"), "chat")
+    assert [(field.name, str(field.type)) for field in found] == columns
+    counts = json.loads((out / "dedup/manifest.json").read_bytes())["counts"]["contamination"]
+    documented = {row[0].strip("`") for row in list(tables(section(text, "manifest.json")))[1][1:]}
+    prefix = "counts.contamination"
+    assert set(key_paths(counts, prefix)) - {f"{prefix}.benchmarks"} == documented
 
 
 # ---- ARCHITECTURE.md ----

@@ -137,6 +137,15 @@ def prepare(
             metavar="X", show_default="0.01", help="Share of all prompts that make the test set."
         ),
     ] = None,
+    decontaminate: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            show_default="none",
+            help="A benchmark, .jsonl, .json, .parquet or .arrow: rows that hold one of its questions go. Give it once for"
+            " each file.",
+        ),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -197,6 +206,7 @@ def prepare(
         kind=kind,  # type: ignore[arg-type]  # any text may be typed; the options check it and say what there is
         max_length=max_length,
         test_fraction=test_fraction,
+        decontaminate=decontaminate,
         workers=workers,
         seed=seed,
         on_bad_row=on_bad_row,  # type: ignore[arg-type]  # likewise

@@ -229,6 +229,8 @@ def _expected(error: ErrorDetails) -> str:
             return f"a list of {context['min_length']} or more"
         case "literal_error":
             return str(context["expected"]).replace("'", "`")
+        case "missing":
+            return "given"
         case "finite_number":
             return "a finite number"
         case kind:
@@ -237,6 +239,9 @@ def _expected(error: ErrorDetails) -> str:
 
 _HINTS = {
     "pack.max_length": "2048 is usual; it counts tokens, not characters",
+    "dedup.decontaminate": "a list of files, or of `{path: FILE, fields: [NAME]}`",
+    "dedup.decontaminate.path": "the file of a benchmark, or a folder of them",
+    "dedup.decontaminate.fields": "the names of the fields that hold the texts, such as `[question]`",
     "dedup.test_fraction": "0.01 keeps one prompt in a hundred for the test set, 0 keeps none",
     "workers": "leave it out to use all CPUs that this process may use",
     "seed": "any whole number from 0 on; the same seed gives the same bytes",

@@ -9,9 +9,11 @@ defaults are the same, which `tests/test_config.py` checks, so that Rust users a
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Kind = Literal["auto", "chat", "preference"]
 """What the rows are; `auto` takes what the first row is."""
@@ -175,6 +177,42 @@ class ConstantAnswer(Section):
     min_chars: Count = 40
 
 
+class Benchmark(Section):
+    """A file whose texts must not be in the data; the path alone may stand for it.
+
+    Attributes:
+        path: A file of `.jsonl`, `.json`, `.parquet` or `.arrow`, plain or with `.gz` or `.zst` behind it, or a folder.
+        fields: The fields that hold its texts; empty for all of a usual name, such as `turns` or `question`.
+    """
+
+    path: Annotated[str, Field(min_length=1)]
+    fields: list[str] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path_alone(cls, value: object) -> object:
+        """A path becomes a mapping, and a path object a string."""
+        if isinstance(value, str | os.PathLike):
+            value = {"path": value}
+        if isinstance(value, Mapping) and isinstance(value.get("path"), os.PathLike):
+            return {**value, "path": os.fspath(value["path"])}
+        return value
+
+
+class Contamination(Section):
+    """When a row holds the text of a benchmark.
+
+    Attributes:
+        ngram: Words of the runs that are looked for.
+        coverage: Share of a text's runs that must stand in one message.
+        min_words: Words of the stretch that they must make there, unless the message is that text and nothing else.
+    """
+
+    ngram: Annotated[int, Field(ge=2, le=32)] = 8
+    coverage: Annotated[float, Field(gt=0, le=1)] = 0.5
+    min_words: Count = 13
+
+
 class Dedup(Section):
     """What is dropped for the sake of other rows, and how the rest is split.
 
@@ -190,6 +228,8 @@ class Dedup(Section):
         bands: Number of bands in which rows are looked for.
         rows: Slots of a band, of 128.
         memory_limit: Bytes of memory that the stage may take; the result does not depend on it.
+        decontaminate: Benchmarks; rows that hold a text of one go. A path each, or a `Benchmark` to name its fields.
+        contamination: When a row holds one.
         test_fraction: Share of all prompts that make the test set.
     """
 
@@ -203,6 +243,8 @@ class Dedup(Section):
     bands: Annotated[int, Field(ge=1, le=PERMUTATIONS)] = 20
     rows: Annotated[int, Field(ge=1, le=PERMUTATIONS)] = 6
     memory_limit: Count = MEMORY_LIMIT
+    decontaminate: list[Benchmark] = []
+    contamination: Contamination = Contamination()
     test_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.01
 
 

@@ -47,6 +47,7 @@ def prepare(
     kind: Kind | None = None,
     max_length: int | None = None,
     test_fraction: float | None = None,
+    decontaminate: Sequence[str | os.PathLike[str]] | None = None,
     workers: int | None = None,
     seed: int | None = None,
     on_bad_row: OnBadRow | None = None,
@@ -70,6 +71,7 @@ def prepare(
         kind: `chat`, `preference`, or `auto` for what the first row is. Default: `auto`.
         max_length: Tokens of a packed row. Default: 2048.
         test_fraction: Share of the prompts that make the test set. Default: 0.01.
+        decontaminate: Files of benchmarks; rows that hold a text of one go. Default: none.
         workers: Threads; the result does not depend on them. Default: all CPUs that this process may use.
         seed: Decides the split and the order of the rows. Default: 0.
         on_bad_row: `stop` or `reject` rows that cannot be read. Default: `stop`.
@@ -96,6 +98,9 @@ def prepare(
         "read.carry": carry if carry is None or isinstance(carry, str) else list(carry),
         "pack.max_length": max_length,
         "dedup.test_fraction": test_fraction,
+        "dedup.decontaminate": [os.fspath(path) for path in decontaminate]
+        if decontaminate
+        else None,
         "workers": workers,
         "seed": seed,
     }

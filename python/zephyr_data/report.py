@@ -104,6 +104,7 @@ def collect(result: Prepared, workers: int) -> dict[str, Any]:
             for stage in result.stages.values()
         ],
         "dropped": dropped,
+        "contamination": result.manifests["dedup"].counts.get("contamination"),
         "splits": {name: asdict(split) for name, split in result.splits.items()},
         "max_length": pack.options["pack"]["max_length"],
         "lengths": _lengths(result),

@@ -189,7 +189,9 @@ def render(result: Prepared) -> Group:
         "",
         _split_table(result),
         "",
-        Text(f"{repaired}\n{_near_lines(result)}{result.out}: ready to train on"),
+        Text(
+            f"{repaired}\n{_near_lines(result)}{_contamination_lines(result)}{result.out}: ready to train on"
+        ),
     )
 
 
@@ -208,6 +210,26 @@ def _near_lines(result: Prepared) -> str:
         f"{options['bands']} bands of {options['rows']} find {found}\n"
         f"by similarity: {curve}\n"
     )
+
+
+def _contamination_lines(result: Prepared) -> str:
+    """What was looked for in the rows, by benchmark; empty if there was none."""
+    found = result.manifests["dedup"].counts.get("contamination")
+    if found is None:
+        return ""
+    lines = []
+    for benchmark in found["benchmarks"]:
+        left_out = benchmark["too_short"] + benchmark["too_common"]
+        short = f", {left_out:,} too short or too common to be looked for" if left_out else ""
+        lines.append(
+            f"{benchmark['name']}: {benchmark['texts']:,} texts{short}; {benchmark['contaminated_rows']:,} rows held one\n"
+        )
+    closest = found["closest_kept"]
+    if closest is not None:
+        lines.append(
+            f"of a row that stays at most {100 * closest:.1f} % of a text (listed in dedup/closest.parquet)\n"
+        )
+    return "".join(lines)
 
 
 def table(*columns: str) -> Table:

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use zephyr_data_core::dedup::contamination::Options;
 use zephyr_data_core::dedup::exact;
 use zephyr_data_core::dedup::near::{Keep, Policy};
 use zephyr_data_core::filter::FilterOptions;
@@ -15,7 +16,7 @@ use zephyr_data_core::filter::repetition::RepetitionOptions;
 use zephyr_data_core::filter::turns::TurnsOptions;
 use zephyr_data_core::read::{OnBadRow, Shape};
 use zephyr_data_core::record::{Kind, Role};
-use zephyr_data_core::stage::{clean, dedup, encode, near, pack};
+use zephyr_data_core::stage::{clean, contamination, dedup, encode, near, pack};
 use zephyr_data_core::text::truecase::TruecaseOptions;
 
 /// A value of a closed list, by its name.
@@ -134,6 +135,19 @@ struct ConstantAnswer {
 }
 
 #[derive(FromPyObject)]
+struct Benchmark {
+    path: std::path::PathBuf,
+    fields: Vec<String>,
+}
+
+#[derive(FromPyObject)]
+struct Contamination {
+    ngram: usize,
+    coverage: f64,
+    min_words: usize,
+}
+
+#[derive(FromPyObject)]
 pub(crate) struct DedupOptions {
     exact: bool,
     constant_answer: ConstantAnswer,
@@ -145,6 +159,8 @@ pub(crate) struct DedupOptions {
     bands: usize,
     rows: usize,
     memory_limit: u64,
+    decontaminate: Vec<Benchmark>,
+    contamination: Contamination,
     test_fraction: f64,
     seed: u64,
 }
@@ -168,9 +184,13 @@ impl DedupOptions {
             rows: self.rows,
             memory_limit: self.memory_limit,
         };
+        let Contamination { ngram, coverage, min_words } = self.contamination;
+        let benchmark = |Benchmark { path, fields }| contamination::Benchmark { path, fields };
         Ok(dedup::DedupOptions {
             exact: exact::Options { exact: self.exact, constant_answer },
             near,
+            decontaminate: self.decontaminate.into_iter().map(benchmark).collect(),
+            contamination: Options { ngram, coverage, min_words },
             test_fraction: self.test_fraction,
             seed: self.seed,
         })

@@ -74,6 +74,8 @@ pub struct Keys {
     row: Vec<u128>,
     prompt: Vec<u64>,
     answers: [Vec<Option<std::num::NonZeroU64>>; 2],
+    /// Rows that go for a reason of their own, in order.
+    aside: Vec<u32>,
 }
 
 /// Key of an answer; `None` for one that is too short to be constant.
@@ -115,6 +117,15 @@ impl Keys {
         }
     }
 
+    /// Leaves the row that was pushed last out of all comparisons: it goes for a reason of its own and stands for nobody.
+    pub fn set_last_aside(&mut self) {
+        self.aside.push(self.len() as u32 - 1);
+    }
+
+    fn is_aside(&self, row: u32) -> bool {
+        self.aside.binary_search(&row).is_ok()
+    }
+
     /// The keys of the prompts alone.
     pub fn into_prompts(self) -> Vec<u64> {
         self.prompt
@@ -133,7 +144,7 @@ impl Keys {
     /// What happens to each row.
     pub fn decide(&self, options: &Options) -> Vec<Fate> {
         let mut fates = vec![Fate::Keep; self.len()];
-        let mut order: Vec<u32> = (0..self.len() as u32).collect();
+        let mut order: Vec<u32> = (0..self.len() as u32).filter(|&row| !self.is_aside(row)).collect();
         if options.exact {
             order.sort_unstable_by_key(|&row| (self.row[row as usize], row));
             for same in order.chunk_by(|&a, &b| self.row[a as usize] == self.row[b as usize]) {
@@ -160,11 +171,10 @@ impl Keys {
 
     fn mark_constant(&self, answers: &[AnswerKey], order: &mut Vec<u32>, min_prompts: u32, fates: &mut [Fate]) {
         order.clear();
-        order.extend(
-            (0..self.len() as u32).filter(|&row| {
-                answers[row as usize].is_some() && !matches!(fates[row as usize], Fate::Duplicate { .. })
-            }),
-        );
+        order.extend((0..self.len() as u32).filter(|&row| {
+            let copy = matches!(fates[row as usize], Fate::Duplicate { .. });
+            answers[row as usize].is_some() && !copy && !self.is_aside(row)
+        }));
         order.sort_unstable_by_key(|&row| (answers[row as usize], self.prompt[row as usize], row));
         for same in order.chunk_by(|&a, &b| answers[a as usize] == answers[b as usize]) {
             let prompts = same.chunk_by(|&a, &b| self.prompt[a as usize] == self.prompt[b as usize]).count() as u32;
@@ -191,6 +201,25 @@ mod tests {
 
     fn chat<'a>(turns: &[(&'a str, &'a str)]) -> Vec<Vec<(&'a str, &'a str)>> {
         vec![turns.to_vec()]
+    }
+
+    #[test]
+    fn a_row_that_is_set_aside_stands_for_nobody() {
+        let mut keys = Keys::default();
+        for number in 0..4 {
+            keys.push(7, number, [std::num::NonZeroU64::new(5), None]);
+            if number == 0 {
+                keys.set_last_aside();
+            }
+        }
+        assert_eq!(
+            keys.decide(&Options::default()),
+            [Fate::Keep, Fate::Keep, Fate::Duplicate { of: 1 }, Fate::Duplicate { of: 1 }]
+        );
+        let constant = ConstantAnswer { min_prompts: 3, ..ConstantAnswer::default() };
+        let fates = keys.decide(&Options { exact: false, constant_answer: constant });
+        assert_eq!(fates[0], Fate::Keep);
+        assert_eq!(fates[1..], [Fate::Constant { prompts: 3 }; 3]);
     }
 
     #[test]

@@ -128,7 +128,7 @@ fn is_text(data_type: &DataType) -> bool {
 }
 
 /// Strings of any of Arrow's layouts as the plain one.
-fn strings(array: &ArrayRef) -> Option<StringArray> {
+pub(super) fn strings(array: &ArrayRef) -> Option<StringArray> {
     if !is_text(array.data_type()) && !array.data_type().is_null() {
         return None;
     }
@@ -136,7 +136,7 @@ fn strings(array: &ArrayRef) -> Option<StringArray> {
 }
 
 /// Lists of any of Arrow's layouts as the plain one.
-fn lists(array: &ArrayRef) -> Option<ListArray> {
+pub(super) fn lists(array: &ArrayRef) -> Option<ListArray> {
     let (DataType::List(item)
     | DataType::LargeList(item)
     | DataType::FixedSizeList(item, _)

@@ -6,33 +6,39 @@ use super::shape::{Fault, KNOWN, Shape, Slot};
 
 /// Where and why a line of JSON is no row; `None` if nothing is found.
 pub(super) fn diagnose(text: &[u8], shape: Shape) -> Option<Fault> {
-    if let Err(error) = std::str::from_utf8(text) {
-        let message = format!("the line is not UTF-8 from byte {} on", error.valid_up_to() + 1);
-        return Some(Fault::new("", message, "convert the file to UTF-8"));
-    }
-    let row: Value = match serde_json::from_slice(text) {
-        Ok(row) => row,
-        Err(error) => {
-            let words = error.to_string();
-            let words = words.split(" at line ").next().unwrap_or_default();
-            let message = format!("not valid JSON: {words}, column {}", error.column());
-            return Some(Fault::new("", message, "each line must be one JSON object"));
-        }
-    };
-    let Some(object) = row.as_object() else {
-        return Some(Fault::new("", format!("expected a JSON object, found {}", type_name(&row)), KNOWN));
+    let object = match parse_object(text, KNOWN) {
+        Ok(object) => object,
+        Err(fault) => return Some(fault),
     };
     for group in shape.needed() {
         // Null stands for an absent column in one of two names, as tables write it.
         let there = |name: &&&str| object.get(**name).is_some_and(|value| group.len() == 1 || !value.is_null());
         if !group.iter().any(|name| there(&name)) {
-            return Some(missing(group[0], shape, object));
+            return Some(missing(group[0], shape, &object));
         }
     }
     shape.columns().iter().find_map(|(name, slot)| {
         let value = object.get(*name)?;
         diagnose_column(value, name, *slot, shape)
     })
+}
+
+/// A line of JSON as an object; `hint` says what else a row must be.
+pub(super) fn parse_object(text: &[u8], hint: &str) -> Result<Map<String, Value>, Fault> {
+    if let Err(error) = std::str::from_utf8(text) {
+        let message = format!("the line is not UTF-8 from byte {} on", error.valid_up_to() + 1);
+        return Err(Fault::new("", message, "convert the file to UTF-8"));
+    }
+    match serde_json::from_slice(text) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(other) => Err(Fault::new("", format!("expected a JSON object, found {}", type_name(&other)), hint)),
+        Err(error) => {
+            let words = error.to_string();
+            let words = words.split(" at line ").next().unwrap_or_default();
+            let message = format!("not valid JSON: {words}, column {}", error.column());
+            Err(Fault::new("", message, "each line must be one JSON object"))
+        }
+    }
 }
 
 fn diagnose_column(value: &Value, name: &str, slot: Slot, shape: Shape) -> Option<Fault> {
@@ -141,7 +147,7 @@ fn diagnose_part(part: &Value, place: &str) -> Option<Fault> {
     }
 }
 
-fn type_name(value: &Value) -> &'static str {
+pub(super) fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",

@@ -12,7 +12,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::ipc::reader::{FileReader, StreamReader};
 
-use super::batch::{self, Batch};
+use super::batch::Batch;
 use super::codec::{self, Codec};
 use super::{InputFile, Position, Rows, Stretches};
 use crate::error::{Error, Result};
@@ -58,7 +58,6 @@ pub(super) fn open(file: &InputFile, position: &Position) -> Result<Stretches> {
 
 /// An error of the system or of the compression ends the run.
 fn batches(file: &InputFile, position: &Position) -> Result<Opened> {
-    let carry = &file.layout.carry;
     if file.codec == Codec::Plain {
         let mut opened = File::open(file.path()).map_err(Error::io("read", file.path()))?;
         let mut start = Vec::new();
@@ -69,32 +68,32 @@ fn batches(file: &InputFile, position: &Position) -> Result<Opened> {
             // Read here and there: the position is told at the end, which is near enough for a bar.
             let position = position.clone();
             let end = std::iter::once_with(move || position.add(bytes)).filter_map(|()| None);
-            let opened = of_file(BufReader::new(opened), carry);
+            let opened = of_file(BufReader::new(opened), file);
             return Ok(opened.map(|(fields, batches)| (fields, Box::new(batches.chain(end)) as Batches)));
         }
         drop(opened);
-        return Ok(of_stream(codec::open(file, position)?, carry));
+        return Ok(of_stream(codec::open(file, position)?, file));
     }
     // The file format is read from its end, which a compressed stream cannot do: unpack it first.
     let bytes = codec::unpack(file, position)?;
-    Ok(if bytes.starts_with(MAGIC) { of_file(Cursor::new(bytes), carry) } else { of_stream(Cursor::new(bytes), carry) })
+    Ok(if bytes.starts_with(MAGIC) { of_file(Cursor::new(bytes), file) } else { of_stream(Cursor::new(bytes), file) })
 }
 
-fn of_file(source: impl Read + Seek + Send + 'static, carry: &[String]) -> Opened {
+fn of_file(source: impl Read + Seek + Send + 'static, file: &InputFile) -> Opened {
     let reader = FileReader::try_new(source, None)?;
-    let (fields, columns) = columns(&reader.schema(), carry);
+    let (fields, columns) = columns(&reader.schema(), file);
     Ok((fields, Box::new(reader.map(move |batch| batch?.project(&columns)))))
 }
 
-fn of_stream(source: impl Read + Send + 'static, carry: &[String]) -> Opened {
+fn of_stream(source: impl Read + Send + 'static, file: &InputFile) -> Opened {
     let reader = StreamReader::try_new(source, None)?;
-    let (fields, columns) = columns(&reader.schema(), carry);
+    let (fields, columns) = columns(&reader.schema(), file);
     Ok((fields, Box::new(reader.map(move |batch| batch?.project(&columns)))))
 }
 
 /// The names of all columns, and which of them can mean something or are carried along.
-fn columns(schema: &SchemaRef, carry: &[String]) -> (Arc<[String]>, Vec<usize>) {
+fn columns(schema: &SchemaRef, file: &InputFile) -> (Arc<[String]>, Vec<usize>) {
     let fields = schema.fields().iter().enumerate();
-    let wanted = fields.filter(|(_, field)| batch::is_wanted(field.name(), carry)).map(|(index, _)| index).collect();
+    let wanted = fields.filter(|(_, field)| file.wants(field.name())).map(|(index, _)| index).collect();
     (schema.fields().iter().map(|field| field.name().clone()).collect(), wanted)
 }

@@ -212,13 +212,17 @@ impl Items {
         self.bytes.len() as u64
     }
 
+    /// Row numbers and elements.
+    pub(super) fn items(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        (self.first_row..).zip(self.places.iter().map(|place| self.bytes[place.clone()].trim_ascii_end()))
+    }
+
     pub(super) fn for_each_row(
         &self,
         layout: &Layout,
         each: &mut dyn FnMut(std::result::Result<Row, BadRow>) -> Result<()>,
     ) -> Result<()> {
-        for (row, item) in (self.first_row..).zip(&self.places) {
-            let text = self.bytes[item.clone()].trim_ascii_end();
+        for (row, text) in self.items() {
             each(json_row::parse(text, layout, &self.file, row).map_err(|fault| {
                 let raw = String::from_utf8_lossy(text).into_owned();
                 fault.at(&self.file, row, raw)

@@ -93,7 +93,7 @@ impl Lines {
     }
 
     /// Line numbers and lines; blank ones are left out, and the byte order mark that some editors put first.
-    fn lines(&self) -> impl Iterator<Item = (u64, &[u8])> {
+    pub(super) fn lines(&self) -> impl Iterator<Item = (u64, &[u8])> {
         let mut rest = self.bytes.as_slice();
         let mut number = self.first_line;
         if number == 1 {

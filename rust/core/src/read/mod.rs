@@ -21,10 +21,12 @@ mod json_row;
 mod jsonl;
 mod parquet;
 mod shape;
+mod texts;
 mod transcript;
 
 use carry::Layout;
 pub use shape::Shape;
+pub use texts::{FieldText, for_each_text};
 
 /// What to do with a row that cannot be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,6 +58,8 @@ pub struct InputFile {
     format: Format,
     codec: codec::Codec,
     layout: Layout,
+    /// The columns that are decoded, if they are not those of the shapes.
+    fields: Option<Arc<texts::Fields>>,
 }
 
 /// Endings that are read, as messages name them.
@@ -83,7 +87,15 @@ impl InputFile {
             _ => return None,
         };
         let name = Arc::from(path.to_string_lossy());
-        Some(InputFile { path: path.to_path_buf(), name, note: None, format, codec, layout: Shape::Messages.into() })
+        Some(InputFile {
+            path: path.to_path_buf(),
+            name,
+            note: None,
+            format,
+            codec,
+            layout: Shape::Messages.into(),
+            fields: None,
+        })
     }
 
     /// The file with its columns understood as those of `shape`; without one, as the usual ones of `kind`.
@@ -91,6 +103,11 @@ impl InputFile {
     pub fn of_shape(self, shape: Option<Shape>, kind: Kind) -> InputFile {
         let layout = Layout { shape: shape.unwrap_or(Shape::usual(kind)), ..self.layout };
         InputFile { layout, ..self }
+    }
+
+    /// Whether a column of a table is decoded.
+    fn wants(&self, column: &str) -> bool {
+        self.fields.as_ref().map_or_else(|| batch::is_wanted(column, &self.layout.carry), |fields| fields.wants(column))
     }
 
     /// The path to open.

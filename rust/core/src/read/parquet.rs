@@ -7,7 +7,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::reader::ChunkReader;
 
-use super::batch::{self, Batch};
+use super::batch::Batch;
 use super::codec::{self, Codec};
 use super::{InputFile, Position, Rows, Stretches};
 use crate::error::{Error, Result};
@@ -41,8 +41,7 @@ fn batches(file: &InputFile, reader: impl ChunkReader + 'static) -> Result<Stret
     let builder = ParquetRecordBatchReaderBuilder::try_new(reader).map_err(|error| damaged(&error))?;
     let schema = builder.schema().clone();
     let fields: Arc<[String]> = schema.fields().iter().map(|field| field.name().clone()).collect();
-    let roots =
-        schema.fields().iter().enumerate().filter(|(_, field)| batch::is_wanted(field.name(), &file.layout.carry));
+    let roots = schema.fields().iter().enumerate().filter(|(_, field)| file.wants(field.name()));
     let mask = ProjectionMask::roots(builder.parquet_schema(), roots.map(|(index, _)| index));
     let reader = builder.with_projection(mask).with_batch_size(BATCH).build().map_err(|error| damaged(&error))?;
     let (name, mut first_row) = (file.name.clone(), 1);

@@ -120,6 +120,18 @@ pub fn clusters() -> SchemaRef {
     ]))
 }
 
+/// Columns of `dedup/closest.parquet`: of the rows that stay those that hold the most of a text of a benchmark.
+pub fn closest() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("id", DataType::Utf8, false),
+        Field::new("coverage", DataType::Float64, false),
+        Field::new("benchmark", DataType::Utf8, false),
+        Field::new("benchmark_row", DataType::Int64, false),
+        Field::new("field", DataType::Utf8, false),
+        Field::new("matched", DataType::Utf8, false),
+    ]))
+}
+
 /// A row that goes, with the evidence.
 #[derive(Clone, Debug)]
 pub struct Reject {

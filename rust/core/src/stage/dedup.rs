@@ -1,4 +1,4 @@
-//! All rows at once: exact duplicates, constant answers, near-duplicates, and the train/test split.
+//! All rows at once: texts of benchmarks, exact duplicates, constant answers, near-duplicates, and the train/test split.
 //!
 //! Passes over `DIR/clean`: the first keeps a few dozen bytes a row; the second, for near-duplicates, takes the words of the
 //! rows that must be compared; the last writes the rows that stay.
@@ -12,11 +12,13 @@ use arrow::compute::filter_record_batch;
 use serde::Serialize;
 use serde_json::json;
 
+use super::contamination::{BYTES_PER_ROW, Benchmark, Benchmarks, Findings, check};
 use super::dedup_output::Output;
 use super::fate::Fate;
 use super::near::scratch::Scratch;
 use super::near::{Found, NearOptions, Sketches, compare};
 use super::{Observer, Outcome, Progress, Ticker, holds_rows, ordered, previous, run};
+use crate::dedup::contamination::{self, Index};
 use crate::dedup::exact::{self, AnswerKey, Keys};
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
@@ -33,6 +35,10 @@ pub struct DedupOptions {
     /// Near-duplicates.
     #[serde(flatten)]
     pub near: NearOptions,
+    /// Benchmarks whose texts must not be in the data.
+    pub decontaminate: Vec<Benchmark>,
+    /// When they are.
+    pub contamination: contamination::Options,
     /// Share of all prompts that make the test set, from 0 to below 1.
     pub test_fraction: f64,
     /// Decides which prompts these are.
@@ -41,7 +47,14 @@ pub struct DedupOptions {
 
 impl Default for DedupOptions {
     fn default() -> Self {
-        DedupOptions { exact: exact::Options::default(), near: NearOptions::default(), test_fraction: 0.01, seed: 0 }
+        DedupOptions {
+            exact: exact::Options::default(),
+            near: NearOptions::default(),
+            decontaminate: Vec::new(),
+            contamination: contamination::Options::default(),
+            test_fraction: 0.01,
+            seed: 0,
+        }
     }
 }
 
@@ -60,11 +73,14 @@ pub fn dedup(dir: &Path, options: &DedupOptions, workers: usize, observer: Obser
     let spill = dir.join(SPILL);
     Scratch::clear(&spill)?;
     let mut ticker = Ticker::new(observer);
-    let (clean, inputs, paths) = previous(dir, "clean")?;
+    options.contamination.check()?;
+    let benchmarks = Benchmarks::find(&options.decontaminate)?;
+    let (clean, mut inputs, paths) = previous(dir, "clean")?;
+    inputs.extend(benchmarks.entries(&mut ticker)?);
     let kind = clean.kind();
     let rows_total: u64 = clean.files.iter().filter(|file| holds_rows(file)).filter_map(|file| file.rows).sum();
     if options.near.enabled {
-        options.near.check(kind, rows_total)?;
+        options.near.check(kind, rows_total, 0)?;
     }
     let text_bytes = clean.counts["text_bytes"].as_u64().unwrap_or(0);
     let mut recorded = json!({"dedup": options});
@@ -83,10 +99,23 @@ pub fn dedup(dir: &Path, options: &DedupOptions, workers: usize, observer: Obser
                 let done = text_bytes * seen / (passes * rows_total).max(1);
                 ticker.tick(Progress { stage: "dedup", done, total: text_bytes, rows: seen / passes })
             };
-            let job = Job { kind, options, workers, paths, carry: &clean.carry, rows_seen: &rows_seen };
-            let (fates, found) = job.decide(rows_total, scratch, &mut tick)?;
-            let output = job.write(folder, &fates, found.as_ref(), &mut tick)?;
-            output.finish(manifest)?;
+            let mut options = options.clone();
+            let mut loaded = benchmarks.load(options.contamination, options.near.memory_limit)?;
+            if let Some((index, _)) = &loaded
+                && options.near.enabled
+            {
+                let taken = index.bytes() as u64 + rows_total * BYTES_PER_ROW;
+                options.near.check(kind, rows_total, taken)?;
+                options.near.memory_limit -= taken;
+            }
+            let job = Job { kind, options: &options, workers, paths, carry: &clean.carry, rows_seen: &rows_seen };
+            let (fates, found) = job.decide(rows_total, &mut loaded, scratch, &mut tick)?;
+            let findings = loaded.map(|(_, findings)| findings);
+            let output = job.write(folder, &fates, found.as_ref(), findings.as_ref(), &mut tick)?;
+            output.finish(folder, manifest)?;
+            if let Some(findings) = findings {
+                manifest.counts["contamination"] = findings.report(&fates);
+            }
             if options.near.enabled {
                 manifest.counts["near"] = options.near.report(found.map_or(0, |found| found.representatives.len()))?;
             }
@@ -137,23 +166,36 @@ impl Job<'_> {
     fn decide(
         &self,
         rows_total: u64,
+        loaded: &mut Option<(Index, Findings)>,
         scratch: &Scratch,
         tick: &mut dyn FnMut() -> Result<()>,
     ) -> Result<(Vec<Fate>, Option<Found>)> {
         let Job { kind, options, workers, .. } = *self;
         let min_chars = options.exact.constant_answer.min_chars;
         let mut keys = Keys::default();
+        let (index, mut findings) = match loaded {
+            Some((index, findings)) => (Some(&*index), Some(findings)),
+            None => (None, None),
+        };
         let mut sketches =
             options.near.enabled.then(|| Sketches::new(&options.near, kind, rows_total as usize, workers, scratch));
         self.pass(
             |_, batch| {
                 let rows = view(batch, kind)?;
                 let near = if options.near.enabled { Some(compare::sketch(&rows, kind, &options.near)?) } else { None };
-                Ok((batch_keys(&rows, kind, min_chars), near))
+                let held = index.map(|index| check(index, &rows)).unwrap_or_default();
+                Ok((batch_keys(&rows, kind, min_chars), near, held))
             },
-            |first, (exact, near)| {
-                for (row, prompt, answers) in exact {
+            |first, (exact, near, held)| {
+                let mut next = held.iter().peekable();
+                for (number, (row, prompt, answers)) in (0..).zip(exact) {
                     keys.push(row, prompt, answers);
+                    if next.next_if(|finding| finding.row == number).is_some_and(|finding| finding.is_enough) {
+                        keys.set_last_aside();
+                    }
+                }
+                if let Some(findings) = &mut findings {
+                    findings.add(first, held);
                 }
                 match (&mut sketches, near) {
                     (Some(sketches), Some(near)) => sketches.add(first, near),
@@ -163,6 +205,9 @@ impl Job<'_> {
             tick,
         )?;
         let mut fates: Vec<Fate> = keys.decide(&options.exact).into_iter().map(Fate::from).collect();
+        for (row, finding) in findings.iter().flat_map(|findings| findings.contaminated()) {
+            fates[row as usize] = Fate::Contaminated { finding };
+        }
         let Some(sketches) = sketches else { return Ok((fates, None)) };
         let prompts = if options.test_fraction > 0.0 { keys.into_prompts() } else { Vec::new() };
         let mut search = sketches.finish(&mut fates, &prompts)?;
@@ -184,10 +229,11 @@ impl Job<'_> {
         folder: &Path,
         fates: &'f [Fate],
         found: Option<&'f Found>,
+        findings: Option<&'f Findings>,
         tick: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Output<'f>> {
         let Job { kind, options, carry, .. } = *self;
-        let mut output = Output::create(folder, kind, carry, fates, found, options.near)?;
+        let mut output = Output::create(folder, kind, carry, fates, found, findings, options.near)?;
         self.pass(
             |first, batch| {
                 let is_test = found.map_or(&[][..], |found| &found.is_test);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Builder, RecordBatch, StringBuilder, UInt32Builder};
 
+use super::contamination::{Closest, Findings};
 use super::dedup::{carrying_view, view};
 use super::fate::Fate;
 use super::near::{Compare, Found, NearOptions};
@@ -18,6 +19,7 @@ use crate::schema::{self, Reject, RowsBuilder, RowsView};
 use crate::shard::{Framing, ParquetWriter, PartWriter};
 
 // The reasons of the stage.
+const CONTAMINATED: &str = "contaminated";
 const EXACT_DUPLICATE: &str = "exact_duplicate";
 const CONSTANT_ANSWER: &str = "constant_answer";
 const NEAR_DUPLICATE: &str = "near_duplicate";
@@ -31,6 +33,8 @@ pub(super) struct Output<'a> {
     carry: Vec<String>,
     fates: &'a [Fate],
     found: Option<&'a Found>,
+    findings: Option<&'a Findings>,
+    closest: Option<Closest<'a>>,
     near: NearOptions,
     /// Rows of which exact copies go, and their ids once they have been seen; they come before what they replace.
     kept_ids: HashMap<u32, Option<String>>,
@@ -49,6 +53,7 @@ impl<'a> Output<'a> {
         carry: &[String],
         fates: &'a [Fate],
         found: Option<&'a Found>,
+        findings: Option<&'a Findings>,
         near: NearOptions,
     ) -> Result<Self> {
         let kept = fates.iter().filter_map(|fate| match fate {
@@ -61,6 +66,8 @@ impl<'a> Output<'a> {
             carry: carry.to_vec(),
             fates,
             found,
+            findings,
+            closest: findings.map(|findings| Closest::new(findings, fates)),
             near,
             kept_ids: kept.collect(),
             rows: PartWriter::create(folder, schema::carrying(&schema::split_rows(kind), carry), Framing::File)?,
@@ -83,6 +90,9 @@ impl<'a> Output<'a> {
             let number = (first + index) as u32;
             if let Some(id) = self.kept_ids.get_mut(&number) {
                 *id = Some(rows.id(index).to_string());
+            }
+            if let Some(closest) = &mut self.closest {
+                closest.see(number, &rows, index);
             }
             if let Some(reject) = self.reject(number, &rows, index)? {
                 self.counts.drop(reject.reason);
@@ -107,6 +117,10 @@ impl<'a> Output<'a> {
     fn reject(&self, number: u32, rows: &RowsView<'_>, index: usize) -> Result<Option<Reject>> {
         let (reason, detail, kept_id) = match self.fates[number as usize] {
             Fate::Keep => return Ok(None),
+            Fate::Contaminated { finding } => {
+                let detail = self.findings.map(|findings| findings.detail(finding, rows, index));
+                (CONTAMINATED, detail.unwrap_or_default(), None)
+            }
             Fate::Exact { of, kept } => {
                 let same = "equal but for case, white space and punctuation marks";
                 let of_id = self.kept_ids.get(&of).cloned().flatten();
@@ -145,11 +159,14 @@ impl<'a> Output<'a> {
         self.found.map_or(Ok(String::new()), |found| found.id(row))
     }
 
-    pub(super) fn finish(self, manifest: &mut Manifest) -> Result<()> {
+    pub(super) fn finish(self, folder: &Path, manifest: &mut Manifest) -> Result<()> {
         manifest.files = self.rows.finish()?;
         manifest.files.extend(below("rejects", self.rejects.finish()?));
         if let Some(clusters) = self.clusters {
             manifest.files.push(clusters.file.finish()?);
+        }
+        if let Some(closest) = self.closest {
+            manifest.files.push(closest.finish(folder)?);
         }
         manifest.counts = self.counts.to_value();
         manifest.counts["train"] = self.sides[0].into();

@@ -7,6 +7,11 @@ use crate::dedup::exact;
 pub(super) enum Fate {
     /// It stays.
     Keep,
+    /// It holds the text of a benchmark.
+    Contaminated {
+        /// Number of the finding that says so.
+        finding: u32,
+    },
     /// It says the same as another row.
     Exact {
         /// That row.

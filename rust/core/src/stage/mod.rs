@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::manifest::{FileEntry, MANIFEST, Manifest};
 
 pub mod clean;
+pub mod contamination;
 pub mod dedup;
 mod dedup_output;
 pub mod encode;

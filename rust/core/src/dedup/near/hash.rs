@@ -29,20 +29,20 @@ pub(super) fn mix(mut x: u64) -> u64 {
 
 /// Where a word lies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Span {
+pub(in crate::dedup) struct Span {
     pub(super) start: u32,
     pub(super) end: u32,
 }
 
 impl Span {
-    pub(super) fn of(self, text: &[u8]) -> &[u8] {
+    pub(in crate::dedup) fn of(self, text: &[u8]) -> &[u8] {
         &text[self.start as usize..self.end as usize]
     }
 }
 
 /// Calls `found` with the number and the place of every word of folded text, which ends with a space.
 #[inline]
-pub(super) fn for_each_word(folded: &[u8], mut found: impl FnMut(u64, Span)) {
+pub(in crate::dedup) fn for_each_word(folded: &[u8], mut found: impl FnMut(u64, Span)) {
     let mut start = 0;
     let mut block = 0;
     while block < folded.len() {

@@ -27,13 +27,13 @@ use crate::error::Result;
 
 pub mod block;
 pub mod document;
-mod hash;
+pub(super) mod hash;
 mod index;
 pub mod join;
 mod permute;
 pub mod sketch;
 mod word_table;
-mod words;
+pub(super) mod words;
 
 pub use hash::SHINGLE_WORDS;
 pub use join::Match;

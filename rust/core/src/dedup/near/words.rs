@@ -34,7 +34,7 @@ pub fn is_word(char: char) -> bool {
 }
 
 /// Appends the lower-cased text with a space in place of each character that is in no word, and one more at the end.
-pub(super) fn fold(text: &str, out: &mut Vec<u8>) {
+pub(in crate::dedup) fn fold(text: &str, out: &mut Vec<u8>) {
     let start = out.len();
     out.reserve(text.len() + 1);
     if text.contains('Σ') {

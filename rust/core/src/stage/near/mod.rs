@@ -112,8 +112,8 @@ impl NearOptions {
         kind == Kind::Preference && self.compare == Compare::Conversation
     }
 
-    /// Whether the options can be honoured for so many rows.
-    pub(super) fn check(&self, kind: Kind, rows: u64) -> Result<()> {
+    /// Whether the options can be honoured for so many rows, with so many bytes taken by other things.
+    pub(super) fn check(&self, kind: Kind, rows: u64, taken: u64) -> Result<()> {
         let config = |key: &str, message: String, hint: &str| {
             Err(Error::Config { key: format!("dedup.{key}"), message, hint: hint.into() })
         };
@@ -126,7 +126,7 @@ impl NearOptions {
             let message = "`dedup.keep` cannot be `best_score` for chats: they have no scores".to_string();
             return config("keep", message, "use `first` or `longest`");
         }
-        let least = BASE_BYTES + rows * BYTES_PER_ROW + (2 << 20);
+        let least = BASE_BYTES + rows * BYTES_PER_ROW + (2 << 20) + taken;
         if self.memory_limit < least {
             let message = format!(
                 "`dedup.memory_limit` must be at least {least} bytes for {rows} rows, found: {}",
