@@ -61,7 +61,8 @@ def test_help_is_complete(command):
             "--decontaminate",
             "--workers",
         ),
-        *("--seed", "--on-bad-row", "--carry", "--overwrite", "--no-report", "--quiet", "--help"),
+        *("--seed", "--on-bad-row", "--carry", "--overwrite", "--measure-recall"),
+        *("--no-report", "--quiet", "--help"),
     ]
 
 

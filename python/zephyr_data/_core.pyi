@@ -45,6 +45,7 @@ __all__ = [
     "default_options",
     "exact_duplicates",
     "inspect",
+    "measure_recall",
     "near_duplicates",
     "near_pairs",
     "pack",
@@ -141,6 +142,9 @@ def inspect(
 
 def dedup(folder: _Path, options: DedupOptions, workers: int, observer: _Observer) -> StageResult:
     """Reads `folder/clean` and writes `folder/dedup`."""
+
+def measure_recall(folder: _Path, options: DedupOptions, observer: _Observer) -> str:
+    """Looks for edited copies of rows of `folder/clean`: the JSON of a list of `zephyr_data.summary.Recall`."""
 
 def pack(
     folder: _Path,

@@ -184,6 +184,14 @@ def prepare(
             help="Remove what earlier runs left in DIR and start anew. Other files in it stay.",
         ),
     ] = False,
+    measure_recall: Annotated[
+        bool,
+        typer.Option(
+            "--measure-recall",
+            help="Edit copies of some rows, in memory, and say how many of them are found as near-duplicates. No file"
+            " depends on it.",
+        ),
+    ] = False,
     no_report: Annotated[
         bool, typer.Option("--no-report", help="Do not write DIR/report.html.")
     ] = False,
@@ -212,6 +220,7 @@ def prepare(
         on_bad_row=on_bad_row,  # type: ignore[arg-type]  # likewise
         carry=carry or None,
         overwrite=overwrite,
+        measure_recall=measure_recall,
         report=not no_report,
         progress=not quiet,
     )

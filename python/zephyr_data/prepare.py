@@ -53,6 +53,7 @@ def prepare(
     on_bad_row: OnBadRow | None = None,
     carry: Sequence[str] | None = None,
     overwrite: bool = False,
+    measure_recall: bool = False,
     report: bool = True,
     progress: bool | Callable[[str, int, int, int], object] | None = None,
 ) -> Prepared:
@@ -77,6 +78,8 @@ def prepare(
         on_bad_row: `stop` or `reject` rows that cannot be read. Default: `stop`.
         carry: Other columns of the input that are carried along to the packed rows, as text. Default: none.
         overwrite: Whether to remove what earlier runs left in `out` first. Files of others are never touched.
+        measure_recall: Whether copies of some rows are edited, in memory, and looked for, to see how many near-duplicates
+            the options find: `Prepared.recall`. No file depends on it.
         report: Whether to write `out/report.html`, what was done on one page.
         progress: `True` shows progress on stderr, `False` nothing, `None` only in a terminal; a function is called about
             ten times a second with the stage, the bytes done, all bytes (0 while not known) and the rows so far.
@@ -105,13 +108,21 @@ def prepare(
         "seed": seed,
     }
     options = Config.load(config, overrides)
+    if measure_recall and not options.dedup.near:
+        raise ConfigError(
+            "there is no recall to measure with `dedup.near`, found: `false`"
+            "\nhint: set it to true, or leave out `--measure-recall`",
+            key="dedup.near",
+        )
     sources = find_sources(inputs)
     folder = Path(out)
     _check_output(folder, sources, overwrite=overwrite)
     with reporter(progress) as told, core().DirectoryLock(os.fspath(folder)):
         if overwrite:
             _remove_stages(folder)
-        result = _run_stages(sources, folder, tokenizer, options, told)
+        result = _run_stages(
+            sources, folder, tokenizer, options, told, measure_recall=measure_recall
+        )
         if report:
             from zephyr_data.report import write_report
 
@@ -125,9 +136,11 @@ def _run_stages(
     tokenizer: str | os.PathLike[str],
     options: Config,
     report: Reporter,
+    *,
+    measure_recall: bool,
 ) -> Prepared:
     from zephyr_data.manifest import STAGE_FOLDERS, read_manifest
-    from zephyr_data.summary import summarize
+    from zephyr_data.summary import read_recall, summarize
     from zephyr_data.tokenizer import PROBES, check_ids, first_rows, load_tokenizer
 
     # First of all: a tokenizer that cannot be used should not cost a minute of cleaning.
@@ -153,10 +166,13 @@ def _run_stages(
         paths = with_pairs(found, folder, options.read, options.seed, report)
         run("clean", paths, out, options.read, options.clean)
     run("dedup", out, options.dedup_options())
+    recall = None
+    if measure_recall:
+        recall = read_recall(core().measure_recall(out, options.dedup_options(), lambda *_: None))
     kind = read_manifest(folder / "dedup").kind
     check_ids(loaded, encoder, first_rows(folder / "dedup", kind, CHECKED_ROWS), **how)
     run("pack", out, loaded.spec, options.pack_options())
-    return summarize(folder, results)
+    return summarize(folder, results, recall)
 
 
 def _check_output(folder: Path, sources: list[Source], *, overwrite: bool) -> None:

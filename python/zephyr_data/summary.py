@@ -85,6 +85,25 @@ class SplitSummary:
     efficiency: float | None
 
 
+@dataclass(frozen=True)
+class Recall:
+    """Copies of rows that were edited and looked for, of one range of similarity.
+
+    Attributes:
+        low: From this Jaccard index of copy and row on.
+        high: Up to this one.
+        pairs: Copies.
+        found: Those that were found.
+        expected: Share of them that the S-curve of the bands promises, 0 to 1.
+    """
+
+    low: float
+    high: float
+    pairs: int
+    found: int
+    expected: float
+
+
 @dataclass(frozen=True, repr=False)
 class Prepared:
     """What `prepare` did.
@@ -97,6 +116,7 @@ class Prepared:
         letters_repaired: Letters that truecasing touched, in the rows that `clean` kept.
         rows_repaired: Rows with such a letter.
         manifests: By stage: what its `manifest.json` says.
+        recall: With `measure_recall`: how many edited copies of rows were found, by similarity.
     """
 
     out: Path
@@ -106,6 +126,7 @@ class Prepared:
     letters_repaired: int
     rows_repaired: int
     manifests: Mapping[str, Manifest] = field(compare=False)
+    recall: tuple[Recall, ...] | None = None
 
     @property
     def train(self) -> Path:
@@ -138,7 +159,19 @@ class Prepared:
         return f"Prepared({str(self.out)!r}; {'; '.join(parts)})"
 
 
-def summarize(out: Path, results: Iterable[StageResult]) -> Prepared:
+def read_recall(found: str) -> tuple[Recall, ...]:
+    """What the extension's `measure_recall` says."""
+    import json
+
+    return tuple(
+        Recall(bucket["from"], bucket["to"], bucket["pairs"], bucket["found"], bucket["expected"])
+        for bucket in json.loads(found)
+    )
+
+
+def summarize(
+    out: Path, results: Iterable[StageResult], recall: tuple[Recall, ...] | None = None
+) -> Prepared:
     """Joins what the extension said of the stages with their manifests."""
     stages, manifests = {}, {}
     for result in results:
@@ -164,6 +197,7 @@ def summarize(out: Path, results: Iterable[StageResult]) -> Prepared:
         letters_repaired=manifests["clean"].counts["letters_repaired"],
         rows_repaired=manifests["clean"].counts["rows_repaired"],
         manifests=MappingProxyType(manifests),
+        recall=recall,
     )
 
 
@@ -184,9 +218,11 @@ def render(result: Prepared) -> Group:
     from rich.text import Text
 
     repaired = f"{result.letters_repaired:,} letters repaired in {result.rows_repaired:,} rows (listed in clean/changes)"
+    recall = () if result.recall is None else (_recall_table(result.recall), "")
     return Group(
         _stage_table(result),
         "",
+        *recall,
         _split_table(result),
         "",
         Text(
@@ -258,6 +294,16 @@ def _stage_table(result: Prepared) -> Table:
         for reason, count in sorted(stage.dropped.items(), key=lambda item: (-item[1], item[0])):
             stages.add_row(f"  {reason}", "", "", f"{count:,}", "", "", style="dim")
     return stages
+
+
+def _recall_table(recall: tuple[Recall, ...]) -> Table:
+    shown = table("similarity", "edited copies", "found", "recall", "by the S-curve")
+    for bucket in recall:
+        share = f"{100 * bucket.found / bucket.pairs:.2f} %" if bucket.pairs else ""
+        expected = f"{100 * bucket.expected:.2f} %" if bucket.pairs else ""
+        bounds = f"{bucket.low:g} to {bucket.high:g}"
+        shown.add_row(bounds, f"{bucket.pairs:,}", f"{bucket.found:,}", share, expected)
+    return shown
 
 
 def _split_table(result: Prepared) -> Table:

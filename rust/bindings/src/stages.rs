@@ -138,6 +138,20 @@ pub(crate) fn dedup(
     run(py, &observer, |observer| stage::dedup::dedup(&folder, &options, workers, observer)).map(Into::into)
 }
 
+/// Edits copies of rows of `folder/clean` and looks for them, as JSON; writes nothing.
+#[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "pyo3 hands over owned arguments")]
+pub(crate) fn measure_recall(
+    py: Python<'_>,
+    folder: PathBuf,
+    options: DedupOptions,
+    observer: Py<PyAny>,
+) -> PyResult<String> {
+    let options = options.into_core()?;
+    let found = run(py, &observer, |observer| stage::recall::measure_recall(&folder, &options, observer))?;
+    serde_json::to_string(&found).map_err(|error| PyValueError::new_err(error.to_string()))
+}
+
 /// Reads `folder/dedup` and writes `folder/packed`.
 #[pyfunction]
 #[expect(clippy::needless_pass_by_value, reason = "pyo3 hands over owned arguments")]

@@ -29,6 +29,7 @@ pub mod near;
 mod ordered;
 pub mod pack;
 mod packed;
+pub mod recall;
 mod spill;
 
 /// The stages' folders below DIR, in the order of the work.

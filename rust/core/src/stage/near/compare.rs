@@ -10,7 +10,7 @@ use crate::record::{Kind, Role};
 use crate::schema::{MessagesView, RowsView};
 
 /// The parts of a row that are compared, one string each: turns with a line feed between them.
-fn parts(rows: &RowsView<'_>, index: usize, kind: Kind, compare: Compare) -> Vec<String> {
+pub(in crate::stage) fn parts(rows: &RowsView<'_>, index: usize, kind: Kind, compare: Compare) -> Vec<String> {
     let all = |list: &MessagesView<'_>| join(list.get(index).map(|(_, content)| content));
     let of = |list: &MessagesView<'_>, role: Role| {
         join(list.get(index).filter(|(name, _)| *name == role.as_str()).map(|(_, content)| content))
