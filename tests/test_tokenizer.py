@@ -1,7 +1,10 @@
 """Loading the tokenizer, and holding ids against transformers' before anything is packed."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -119,6 +122,22 @@ def test_a_model_that_was_fetched_may_be_called_as_a_folder_nearly_is(
     monkeypatch.setattr("zephyr_data.tokenizer._is_fetched", lambda name: name == "zephyr-7b-bta")
     with pytest.raises(ConfigError, match="^cannot load the tokenizer `zephyr-7b-bta`: "):
         load_tokenizer("zephyr-7b-bta")
+
+
+def test_what_was_fetched_is_known_from_the_cache(tmp_path):
+    model = tmp_path / "models--org--name"
+    for path, text in (("snapshots/abc/tokenizer_config.json", "{}"), ("refs/main", "abc")):
+        (model / path).parent.mkdir(parents=True)
+        (model / path).write_text(text)
+    program = "from zephyr_data.tokenizer import _is_fetched as f; print(f('org/name'), f('org/other'), f('a b'))"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "HF_HUB_CACHE": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["True", "False", "False"]
 
 
 def test_a_folder_without_a_tokenizer(tmp_path):

@@ -194,12 +194,11 @@ def _nearest_folder(path: Path) -> Path | None:
 
 def _is_fetched(name: str) -> bool:
     """Whether the hub's cache holds a model of that name."""
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
+    with _without_advice():
+        from transformers.utils.hub import cached_file
     try:
-        return isinstance(try_to_load_from_cache(name, "tokenizer_config.json"), str)
-    except HFValidationError:
+        return cached_file(name, "tokenizer_config.json", local_files_only=True) is not None
+    except (OSError, ValueError):
         return False
 
 
