@@ -2,6 +2,7 @@
 
     python benches/dedup.py peers                  # text to verified clusters, beside rensa and datasketch; quality
     python benches/dedup.py stage                  # the dedup stage with one worker and with two
+    python benches/dedup.py keys                   # exact duplicates alone: keys of all chats, and who equals whom
     python benches/dedup.py scale                  # 1, 4 and 16 times the rows, made by seeded edits: time and memory
     python benches/dedup.py scale --same-mix       # the same sizes, with 16 versions of each row at every size
     python benches/dedup.py peers --rows 10000     # evenly spaced rows
@@ -33,6 +34,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -152,6 +154,31 @@ def beside_peers(options: argparse.Namespace, say: Callable[[dict[str, object]],
         measure()
 
 
+def exact_keys(options: argparse.Namespace, say: Callable[[dict[str, object]], None]) -> None:
+    """Canonical keys of chats in Arrow memory and the first of equal ones, three times on one thread."""
+    from zephyr_data import _core
+    from zephyr_data.tokenizer import messages_type
+
+    chats = [row["messages"] for row in itertools.islice(all_rows(), options.rows or None)]
+    messages = pa.array(chats, messages_type())
+    contents = pa.compute.struct_field(messages.flatten(), "content")
+    megabytes = pa.compute.sum(pa.compute.binary_length(contents)).as_py() / 1e6
+    for _ in range(3):
+        seconds, found = cpu_of(lambda: pa.array(_core.exact_duplicates(messages)))
+        assert isinstance(found, pa.Array)
+        copies = sum(first != row for row, first in enumerate(found.to_pylist()))
+        say(
+            {
+                "engine": "zephyr-data: exact keys",
+                "rows": len(chats),
+                "text_mb": round(megabytes, 1),
+                "cpu_s": round(seconds, 3),
+                "mb_per_cpu_s": round(megabytes / seconds, 1),
+                "found": copies,
+            }
+        )
+
+
 def run_stage(stage: str, source: Path, out: Path, workers: int, limit: int) -> dict[str, object]:
     """One stage in a process of its own."""
     command = [sys.executable, "-c", STAGE, stage, str(source), str(out), str(workers), str(limit)]
@@ -228,7 +255,7 @@ def scale(options: argparse.Namespace, say: Callable[[dict[str, object]], None])
 def main() -> None:
     """Measures what the command line names."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=["peers", "stage", "scale"])
+    parser.add_argument("what", choices=["peers", "keys", "stage", "scale"])
     parser.add_argument("--rows", type=int, default=0, help="so many rows (default: all)")
     parser.add_argument("--copies", type=int, default=4000, help="planted copies of `peers`")
     parser.add_argument("--times", type=int, nargs="+", default=[1, 4, 16], help="sizes of `scale`")
@@ -255,7 +282,8 @@ def main() -> None:
             "versions": {name: version(name) for name in ("zephyr-data", "pyarrow")},
         }
     )
-    {"peers": beside_peers, "stage": stage_alone, "scale": scale}[options.what](options, say)
+    modes = {"peers": beside_peers, "keys": exact_keys, "stage": stage_alone, "scale": scale}
+    modes[options.what](options, say)
 
 
 if __name__ == "__main__":
