@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from zephyr_data import LockedError
+from zephyr_data import LockedError, ManifestError
 from zephyr_data.manifest import STAGE_FOLDERS, check_sizes, read_manifest
 
 
@@ -98,6 +98,31 @@ def test_what_was_damaged_is_made_anew(prepare, source, tmp_path, digests):
     assert digests(out) == before
     (out / "packed" / "manifest.json").unlink()
     assert skipped(prepare(source, out)) == ["clean", "dedup"]
+    assert digests(out) == before
+
+
+@pytest.mark.parametrize(("stage", "read"), [("dedup", "clean"), ("packed", "dedup")])
+def test_a_flipped_bit_in_a_part_is_found_and_the_file_is_named(
+    prepare, source, tmp_path, digests, stage, read
+):
+    out = tmp_path / "out"
+    prepare(source, out)
+    before = digests(out)
+    path = next((out / read).glob("part-*.arrow"))
+    good = path.read_bytes()
+    for at in [0, len(good) - 1, *range(len(good) // 9, len(good), len(good) // 7)]:
+        bad = bytearray(good)
+        bad[at] ^= 1 << (at % 8)
+        path.write_bytes(bad)
+        (out / stage / "manifest.json").unlink(missing_ok=True)
+        with pytest.raises(ManifestError) as error:
+            prepare(source, out)
+        first, hint = str(error.value).splitlines()
+        assert first.startswith(f"cannot use `{path}`: it is damaged: ")
+        assert hint == (
+            "hint: run the command again with `--overwrite`; if it comes again, look at the disk"
+        )
+    prepare(source, out, overwrite=True)
     assert digests(out) == before
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from zephyr_data.dataset import tokenizer_hash
-from zephyr_data.errors import ConfigError, ZephyrDataError
+from zephyr_data.errors import ConfigError, ManifestError, ZephyrDataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -415,18 +415,30 @@ def messages_type() -> pa.DataType:
 
 
 def first_rows(folder: Path, kind: str, count: int) -> list[tuple[str, Chat]]:
-    """The first chats of a stage's folder, named for messages; a preference gives two."""
+    """The first chats of a stage's folder, named for messages; a preference gives two.
+
+    Raises:
+        ManifestError: The file is damaged.
+    """
     import pyarrow as pa
 
     paths = sorted(folder.glob("part-*.arrow"))
     if not paths:
         return []
     columns = ["messages"] if kind == "chat" else ["prompt", "chosen", "rejected"]
-    with pa.memory_map(str(paths[0])) as source:
-        reader = pa.ipc.open_file(source)
-        if reader.num_record_batches == 0:
-            return []
-        rows = reader.get_batch(0).select(["id", *columns]).slice(0, count).to_pylist()
+    try:
+        with pa.memory_map(str(paths[0])) as source:
+            reader = pa.ipc.open_file(source)
+            if reader.num_record_batches == 0:
+                return []
+            batch = reader.get_batch(0).select(["id", *columns]).slice(0, count)
+            batch.validate(full=True)  # what a flipped bit points to may lie outside the file
+            rows = batch.to_pylist()
+    except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
+        raise ManifestError(
+            f"cannot use `{paths[0]}`: it is damaged: {str(error).splitlines()[0]}"
+            "\nhint: run the command again with `--overwrite`; if it comes again, look at the disk"
+        ) from error
     if kind == "chat":
         return [(f"row `{row['id']}`", row["messages"]) for row in rows]
     return [

@@ -17,7 +17,7 @@ use super::dedup_output::Output;
 use super::fate::Fate;
 use super::near::scratch::Scratch;
 use super::near::{Found, NearOptions, Sketches, compare};
-use super::{Observer, Outcome, Progress, Ticker, holds_rows, ordered, previous, run};
+use super::{Observer, Outcome, Progress, Ticker, holds_rows, ordered, previous, run, verify};
 use crate::dedup::contamination::{self, Index};
 use crate::dedup::exact::{self, AnswerKey, Keys};
 use crate::error::{Error, Result};
@@ -99,6 +99,7 @@ pub fn dedup(dir: &Path, options: &DedupOptions, workers: usize, observer: Obser
                 let done = text_bytes * seen / (passes * rows_total).max(1);
                 ticker.tick(Progress { stage: "dedup", done, total: text_bytes, rows: seen / passes })
             };
+            verify(dir, "clean", &clean, &mut tick)?;
             let mut options = options.clone();
             let mut loaded = benchmarks.load(options.contamination, options.near.memory_limit)?;
             if let Some((index, _)) = &loaded

@@ -191,6 +191,23 @@ fn previous(dir: &Path, folder: &str) -> Result<(Manifest, Vec<FileEntry>, Vec<P
     Ok((manifest, vec![input], paths))
 }
 
+/// Holds the rows of an earlier stage against the checksums of its manifest: a flipped bit would become text.
+fn verify(dir: &Path, folder: &str, manifest: &Manifest, tick: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+    for entry in manifest.files.iter().filter(|file| holds_rows(file)) {
+        let path = dir.join(folder).join(&entry.name);
+        if crate::manifest::fingerprint(&path, &entry.name, &mut |_| tick())?
+            != (FileEntry { rows: None, ..entry.clone() })
+        {
+            return Err(Error::Manifest {
+                path,
+                message: format!("it is damaged: its bytes are not those of `{folder}/{MANIFEST}`"),
+                hint: "run the command again with `--overwrite`; if it comes again, look at the disk".into(),
+            });
+        }
+    }
+    Ok(())
+}
+
 /// Drops by reason, in the order in which reasons are sorted.
 #[derive(Default)]
 struct Counts {

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::encode::{ChatEncoder, EncodeOptions, Scratch, TokenizerSpec};
 use super::fit::{Encoded, Fitter};
 use super::packed::{Chats, Preferences, SIDES};
-use super::{Counts, Observer, Outcome, Progress, Ticker, below, ordered, previous, run};
+use super::{Counts, Observer, Outcome, Progress, Ticker, below, ordered, previous, run, verify};
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 use crate::record::Kind;
@@ -95,6 +95,7 @@ pub fn pack(
             let (done, rows) = (bytes.load(Ordering::Relaxed), rows.load(Ordering::Relaxed));
             ticker.tick(Progress { stage: "pack", done, total, rows })
         };
+        verify(dir, "dedup", &dedup, &mut tick)?;
         ordered::for_each(
             workers,
             PartReader::new(paths),
