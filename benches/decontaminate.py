@@ -58,7 +58,7 @@ def ten_files(folder: Path) -> list[dict[str, object]]:
         {"path": str(SHARED / "mt_bench_reference_answers.jsonl"), "fields": ["choices"]},
         {"path": str(SHARED / "mt_bench_judge_prompts.jsonl"), "fields": ["prompt_template"]},
     ]
-    questions = pq.read_table(SHARED / "feedback_gsm8k4.parquet", columns=["instruction"])
+    questions = pq.ParquetFile(SHARED / "feedback_gsm8k4.parquet").read(columns=["instruction"])
     code = json.loads(Path(CODE).read_text(encoding="utf-8"))
     for name, rows, parts in (("gsm8k", questions.to_pylist(), 3), ("code", code, 4)):
         for part in range(parts):

@@ -1,8 +1,8 @@
 """How fast texts and chats become ids, beside the peers on the same rows in one run.
 
-    python benches/tokenize.py                                        # all single-turn chats, mistral-v1; minutes, most of them the peers'
-    python benches/tokenize.py --rows 20000 --tokenizer DIR           # evenly spaced rows, another vocabulary
-    python benches/tokenize.py --select code cjk                      # rows of mostly code; lines of mostly CJK
+    python benches/encode.py                                        # all single-turn chats, mistral-v1; minutes, most of them the peers'
+    python benches/encode.py --rows 20000 --tokenizer DIR           # evenly spaced rows, another vocabulary
+    python benches/encode.py --select code cjk                      # rows of mostly code; lines of mostly CJK
 
 Ours is `Encoder.encode` of the rendered chats in one call: `cold` begins with empty memos, `warm` is what a second pass over the
 same texts adds. `chats` is `Encoder.encode_chats`: template, ids, masks and Arrow. The peers are those of
@@ -180,7 +180,7 @@ def main() -> None:
 
     say(
         {
-            "command": " ".join(["python", "benches/tokenize.py", *sys.argv[1:]]),
+            "command": " ".join(["python", "benches/encode.py", *sys.argv[1:]]),
             "cpu": platform.processor() or platform.machine(),
             "load": round(os.getloadavg()[0], 2),
             "python": platform.python_version(),
