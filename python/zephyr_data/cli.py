@@ -160,6 +160,15 @@ def prepare(
             metavar="N", show_default="0", help="Decides the split and the order of the rows."
         ),
     ] = None,
+    verify: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            show_default="32",
+            help="Random rows whose ids and masks are held against transformers before anything is packed; a difference"
+            " ends the run with the row. A row takes about a millisecond.",
+        ),
+    ] = None,
     on_bad_row: Annotated[
         str | None,
         typer.Option(
@@ -217,6 +226,7 @@ def prepare(
         decontaminate=decontaminate,
         workers=workers,
         seed=seed,
+        verify=verify,
         on_bad_row=on_bad_row,  # type: ignore[arg-type]  # likewise
         carry=carry or None,
         overwrite=overwrite,

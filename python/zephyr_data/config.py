@@ -43,6 +43,10 @@ def schedulable_cpus() -> int:
     return os.cpu_count() or 1
 
 
+DEFAULT_VERIFY = 32
+"""Rows that are verified unless another number is asked for: a few hundredths of a second."""
+
+
 class Config(Section):
     """All options of `prepare`; `Config()` holds the defaults.
 
@@ -53,6 +57,7 @@ class Config(Section):
         pack: Tokens and rows.
         seed: Decides the train/test split and the order of the packed rows.
         workers: Threads. They decide how long a run takes and nothing else.
+        verify: Random rows whose ids are held against transformers before anything is packed.
     """
 
     read: Read = Read()
@@ -61,6 +66,7 @@ class Config(Section):
     pack: Pack = Pack()
     seed: Seed = 0
     workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)] = Field(default_factory=schedulable_cpus)
+    verify: Annotated[int, Field(ge=0)] = DEFAULT_VERIFY
 
     @classmethod
     def load(
@@ -244,6 +250,7 @@ _HINTS = {
     "dedup.decontaminate.fields": "the names of the fields that hold the texts, such as `[question]`",
     "dedup.test_fraction": "0.01 keeps one prompt in a hundred for the test set, 0 keeps none",
     "workers": "leave it out to use all CPUs that this process may use",
+    "verify": "a number of rows; each takes about a millisecond, and 0 verifies none",
     "seed": "any whole number from 0 on; the same seed gives the same bytes",
     "read.kind": "`auto` takes what the first row is",
     "read.shape": "`auto` takes what each file's first row has; docs/SHAPES.md shows a row of each",

@@ -34,9 +34,6 @@ FOLDERS = ("packed", "dedup", "clean")
 
 LOCK = ".lock"
 
-CHECKED_ROWS = 32
-"""Rows of the data itself whose ids are held against transformers' before packing; about 1 ms each."""
-
 
 def prepare(
     inputs: Input | Iterable[Input],
@@ -50,6 +47,7 @@ def prepare(
     decontaminate: Sequence[str | os.PathLike[str]] | None = None,
     workers: int | None = None,
     seed: int | None = None,
+    verify: int | None = None,
     on_bad_row: OnBadRow | None = None,
     carry: Sequence[str] | None = None,
     overwrite: bool = False,
@@ -75,6 +73,8 @@ def prepare(
         decontaminate: Files of benchmarks; rows that hold a text of one go. Default: none.
         workers: Threads; the result does not depend on them. Default: all CPUs that this process may use.
         seed: Decides the split and the order of the rows. Default: 0.
+        verify: Random rows whose ids and masks are held against transformers before anything is packed; a difference ends
+            the run with the row. Default: 32.
         on_bad_row: `stop` or `reject` rows that cannot be read. Default: `stop`.
         carry: Other columns of the input that are carried along to the packed rows, as text. Default: none.
         overwrite: Whether to remove what earlier runs left in `out` first. Files of others are never touched.
@@ -106,6 +106,7 @@ def prepare(
         else None,
         "workers": workers,
         "seed": seed,
+        "verify": verify,
     }
     options = Config.load(config, overrides)
     if measure_recall and not options.dedup.near:
@@ -139,9 +140,10 @@ def _run_stages(
     *,
     measure_recall: bool,
 ) -> Prepared:
+    from zephyr_data.config import DEFAULT_VERIFY
     from zephyr_data.manifest import STAGE_FOLDERS, read_manifest
     from zephyr_data.summary import read_recall, summarize
-    from zephyr_data.tokenizer import PROBES, check_ids, first_rows, load_tokenizer
+    from zephyr_data.tokenizer import PROBES, check_ids, load_tokenizer, sampled_chats
 
     # First of all: a tokenizer that cannot be used should not cost a minute of cleaning.
     loaded = load_tokenizer(tokenizer)
@@ -170,7 +172,13 @@ def _run_stages(
     if measure_recall:
         recall = read_recall(core().measure_recall(out, options.dedup_options(), lambda *_: None))
     kind = read_manifest(folder / "dedup").kind
-    check_ids(loaded, encoder, first_rows(folder / "dedup", kind, CHECKED_ROWS), **how)
+    rows = sampled_chats(folder / "dedup", kind, options.verify, options.seed)
+    verified = check_ids(loaded, encoder, rows, **how)
+    if options.verify > DEFAULT_VERIFY:
+        report.note(
+            f"verified {verified:,} chats of up to {options.verify:,} random rows: ids are those of transformers"
+            " (chats with the text of a special token, which is text here, are left out)"
+        )
     run("pack", out, loaded.spec, options.pack_options())
     return summarize(folder, results, recall)
 

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from zephyr_data.dataset import tokenizer_hash
-from zephyr_data.errors import ConfigError, ManifestError, ZephyrDataError
+from zephyr_data.errors import ConfigError, ZephyrDataError
+from zephyr_data.sample import random_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -414,38 +415,15 @@ def messages_type() -> pa.DataType:
     return pa.list_(pa.struct([pa.field("role", pa.string()), pa.field("content", pa.string())]))
 
 
-def first_rows(folder: Path, kind: str, count: int) -> list[tuple[str, Chat]]:
-    """The first chats of a stage's folder, named for messages; a preference gives two.
-
-    Raises:
-        ManifestError: The file is damaged.
-    """
-    import pyarrow as pa
-
-    paths = sorted(folder.glob("part-*.arrow"))
-    if not paths:
-        return []
+def sampled_chats(folder: Path, kind: str, count: int, seed: int) -> Iterator[tuple[str, Chat]]:
+    """Random chats of a stage's folder, named for messages; a preference gives two."""
     columns = ["messages"] if kind == "chat" else ["prompt", "chosen", "rejected"]
-    try:
-        with pa.memory_map(str(paths[0])) as source:
-            reader = pa.ipc.open_file(source)
-            if reader.num_record_batches == 0:
-                return []
-            batch = reader.get_batch(0).select(["id", *columns]).slice(0, count)
-            batch.validate(full=True)  # what a flipped bit points to may lie outside the file
-            rows = batch.to_pylist()
-    except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
-        raise ManifestError(
-            f"cannot use `{paths[0]}`: it is damaged: {str(error).splitlines()[0]}"
-            "\nhint: run the command again with `--overwrite`; if it comes again, look at the disk"
-        ) from error
-    if kind == "chat":
-        return [(f"row `{row['id']}`", row["messages"]) for row in rows]
-    return [
-        (f"row `{row['id']}`, `{answer}`", row["prompt"] + row[answer])
-        for row in rows
-        for answer in ("chosen", "rejected")
-    ]
+    for row in random_rows(folder, ["id", *columns], count, seed):
+        if kind == "chat":
+            yield f"row `{row['id']}`", row["messages"]
+        else:
+            for answer in ("chosen", "rejected"):
+                yield f"row `{row['id']}`, `{answer}`", row["prompt"] + row[answer]
 
 
 def _special_texts(live: LiveTokenizer) -> tuple[str, ...]:

@@ -107,7 +107,9 @@ mod tests {
 
     fn units(joins: &[(&[u8], &[u8])], text: &str) -> Vec<String> {
         let mut all = Units::new();
-        joins.iter().for_each(|(left, right)| all.join(left, right));
+        for (left, right) in joins {
+            all.join(left, right);
+        }
         let mut found = Vec::new();
         all.visit(text.as_bytes(), |unit| found.push(String::from_utf8(unit.to_vec()).unwrap()));
         found

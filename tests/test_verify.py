@@ -1,0 +1,126 @@
+"""`verify`: random rows go through transformers, too, before anything is packed."""
+
+import sys
+
+import pyarrow as pa
+import pytest
+
+from zephyr_data import ConfigError
+from zephyr_data.errors import ManifestError
+from zephyr_data.extension import core
+from zephyr_data.sample import random_rows
+
+ROWS = 60
+
+MODULE = sys.modules["zephyr_data.prepare"]
+"""The module; the package's attribute of that name is the function."""
+
+
+@pytest.fixture
+def chats(tmp_path, many_chats):
+    return many_chats(tmp_path / "chats.jsonl", ROWS)
+
+
+class Tampered:
+    """The extension with an encoder that gets one chat wrong: the one that holds `marker`."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __getattr__(self, name):
+        return getattr(core(), name)
+
+    def ChatEncoder(self, *arguments, **options):
+        real, marker = core().ChatEncoder(*arguments, **options), self.marker
+
+        class Encoder:
+            def encode(self, messages):
+                encoded = pa.array(real.encode(messages))
+                contents = [turn["content"] for turn in messages.to_pylist()[0]]
+                if marker not in contents:
+                    return encoded
+                rows = encoded.to_pylist()
+                rows[0]["input_ids"][-1] += 1
+                return pa.array(rows, encoded.type)
+
+        return Encoder()
+
+
+def last_chat(result, read_rows):
+    return read_rows(result.out / "dedup")[-1]
+
+
+def test_a_wrong_row_ends_the_run_and_is_named(prepare, chats, tmp_path, read_rows, monkeypatch):
+    row = last_chat(prepare(chats, tmp_path / "right"), read_rows)
+    monkeypatch.setattr(MODULE, "core", lambda: Tampered(row["messages"][-1]["content"]))
+    out = tmp_path / "wrong"
+    with pytest.raises(ConfigError) as caught:
+        prepare(chats, out, verify=ROWS)
+    assert f"not that of transformers for row `{row['id']}`: id " in str(caught.value)
+    assert not (out / "packed").exists()
+    # The same folder, unverified, goes on where it stood.
+    assert (prepare(chats, out, verify=0).out / "packed").exists()
+
+
+def test_pairs_are_verified_too(prepare, examples, tmp_path, read_rows, monkeypatch):
+    source = examples / "preferences.jsonl"
+    row = last_chat(prepare(source, tmp_path / "right"), read_rows)
+    monkeypatch.setattr(MODULE, "core", lambda: Tampered(row["rejected"][-1]["content"]))
+    with pytest.raises(ConfigError, match=rf"for row `{row['id']}`, `rejected`: id "):
+        prepare(source, tmp_path / "wrong", verify=100_000)
+
+
+def test_how_many_are_verified_changes_no_byte(prepare, chats, tmp_path, digests):
+    folders = [prepare(chats, tmp_path / f"{n}", verify=n).out for n in (0, 1, ROWS)]
+    assert len({str(digests(folder)) for folder in folders}) == 1
+
+
+def test_what_was_verified_is_said(command, examples, tmp_path):
+    arguments = ["prepare", examples / "chats.jsonl", "--tokenizer", examples / "tokenizer"]
+    done = command(*arguments, "--out", tmp_path / "out", "--verify", "50")
+    assert "verified 48 chats of up to 50 random rows: ids are those of transformers" in done.stderr
+    done = command(*arguments, "--out", tmp_path / "other", "--verify", "-1")
+    assert done.returncode == 2
+    assert "`verify` must be at least 0, found: `-1`" in done.stderr
+    assert "hint: a number of rows; each takes about a millisecond" in done.stderr
+
+
+# ---- the rows ----
+
+
+@pytest.fixture
+def parts(tmp_path):
+    """Rows 0 to 99 in two files, in batches of 7 and of 20."""
+    for number, (first, last, size) in enumerate([(0, 42, 7), (42, 100, 20)]):
+        table = pa.table({"id": [str(row) for row in range(first, last)]})
+        path = str(tmp_path / f"part-{number:05}.arrow")
+        with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table, max_chunksize=size)
+    return tmp_path
+
+
+def ids(folder, count, seed=0):
+    return [int(row["id"]) for row in random_rows(folder, ["id"], count, seed)]
+
+
+def test_rows_are_random_and_in_order(parts):
+    assert ids(parts, 100) == ids(parts, 1000) == list(range(100))
+    few = ids(parts, 30)
+    assert few == sorted(set(few)) == ids(parts, 30)
+    assert len(few) == 30
+    assert few != ids(parts, 30, seed=1)
+    seen = {row for seed in range(60) for row in ids(parts, 5, seed)}
+    assert len(seen) > 80, "some rows are never chosen"
+    assert ids(parts, 0) == []
+
+
+def test_no_rows_are_none(tmp_path):
+    assert ids(tmp_path, 5) == []
+
+
+def test_a_damaged_file_is_named(parts):
+    path = parts / "part-00001.arrow"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ManifestError, match=r"part-00001.arrow`: it is damaged: ") as caught:
+        ids(parts, 5)
+    assert "hint: run the command again with `--overwrite`" in str(caught.value)
