@@ -111,6 +111,9 @@ class ChatEncoder:
         loss_on: str = "assistant",
         allow_special_in_content: bool = False,
     ) -> ChatEncoder: ...
+    @staticmethod
+    def is_native(chat_template: str, special_tokens: dict[str, str]) -> bool:
+        """Whether the template is formatted natively, so that nothing of it is executed."""
     @property
     def template(self) -> str:
         """How the template is formatted: `zephyr`, `chatml`, …, or `jinja`."""

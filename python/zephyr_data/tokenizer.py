@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from zephyr_data.dataset import tokenizer_hash
 from zephyr_data.errors import ConfigError, ZephyrDataError
 from zephyr_data.sample import random_rows
+from zephyr_data.trial import try_template
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -91,7 +92,8 @@ def load_tokenizer(name: str | os.PathLike[str]) -> LoadedTokenizer:
     """Loads a folder or a model's name with `transformers.AutoTokenizer`.
 
     Raises:
-        ConfigError: There is no such tokenizer, it has no fast backend, or no chat template.
+        ConfigError: There is no such tokenizer, it has no fast backend, or no chat template, or one that does not come to
+            an end.
     """
     name = os.fspath(name)
     live = _from_pretrained(name)
@@ -110,6 +112,7 @@ def load_tokenizer(name: str | os.PathLike[str]) -> LoadedTokenizer:
             " of the model; compare a few, or add the model's `tokenizer.json`"
         )
     special = {key: text for key, text in live.special_tokens_map.items() if isinstance(text, str)}
+    try_template(name, template, special)
     live_json = backend.to_str()
     identity = tokenizer_hash(live_json, template)
     spec = TokenizerSpec(

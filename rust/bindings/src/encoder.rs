@@ -1,5 +1,6 @@
 //! Chats in memory to ids and masks, as `pack` encodes them; and texts to ids.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int8Builder, Int32Builder, ListBuilder, RecordBatch, StructArray};
@@ -8,6 +9,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3_arrow::PyArray;
+use zephyr_data_core::chat::ChatTemplate;
 use zephyr_data_core::record::{Message, Role};
 use zephyr_data_core::schema::MessagesView;
 use zephyr_data_core::stage::encode::{self, EncodeOptions, Scratch};
@@ -38,6 +40,13 @@ impl ChatEncoder {
         let encoder = load()?;
         let entry = encoder.entry(&spec);
         Ok(ChatEncoder { encoder, template: entry.template, engine: entry.encoder })
+    }
+
+    /// Whether a template is formatted natively, so that nothing of it is executed.
+    #[staticmethod]
+    #[expect(clippy::needless_pass_by_value, reason = "what comes from Python is owned")]
+    fn is_native(chat_template: &str, special_tokens: BTreeMap<String, String>) -> bool {
+        ChatTemplate::is_native(chat_template, &special_tokens)
     }
 
     /// Ids and assistant mask of each chat.

@@ -24,9 +24,10 @@ const REMOVED_FILTERS: [&str; 18] = [
 const REMOVED_TESTS: [&str; 5] = ["endingwith", "escaped", "int", "safe", "startingwith"];
 
 /// The fuel of one render of a short chat: one for each instruction, and one for every 64 bytes that the template makes. It is
-/// spent in a few hundredths of a second and makes 32 MB at most. The 72 templates that trl ships take 200 (the median) to
-/// 3,000 for two short turns, 28,000 to 640,000 for 400.
-pub(super) const FUEL: u64 = 500_000;
+/// makes 3 MB at most. Looking through a text costs one as any other instruction does, so the time grows with the square: this
+/// much is spent in a second even so. The 72 templates that trl ships take 200 (the median) to 3,000 for two short turns,
+/// 28,000 to 640,000 for 400.
+pub(super) const FUEL: u64 = 50_000;
 /// What a render gets at least for each message.
 pub(super) const FUEL_PER_MESSAGE: u64 = 10_000;
 /// And for each byte: enough to go through a content character by character, or to copy it hundreds of times.
@@ -122,7 +123,7 @@ pub(super) fn render_error(error: &minijinja::Error) -> Error {
         }
         source = cause.source();
     }
-    if error.kind() == ErrorKind::OutOfFuel {
+    if out_of_fuel(error) {
         return Error::Template {
             message: "it does not come to an end: it was stopped after many times the work that a chat takes"
                 .to_string(),
@@ -133,6 +134,11 @@ pub(super) fn render_error(error: &minijinja::Error) -> Error {
         message: format!("it failed: {}", describe(error)),
         hint: "drop such chats, or give a template that renders them without this".to_string(),
     }
+}
+
+/// Whether a render was stopped because it took too much.
+pub(super) fn out_of_fuel(error: &minijinja::Error) -> bool {
+    error.kind() == ErrorKind::OutOfFuel
 }
 
 /// What minijinja says, and where.

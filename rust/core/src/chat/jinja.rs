@@ -9,7 +9,9 @@ use std::ops::Range;
 
 use minijinja::{Environment, Value};
 
-use super::environment::{FUEL, FUEL_PER_BYTE, FUEL_PER_MESSAGE, describe, environment, render_error, set_marks};
+use super::environment::{
+    FUEL, FUEL_PER_BYTE, FUEL_PER_MESSAGE, describe, environment, out_of_fuel, render_error, set_marks,
+};
 use super::marks::{Marks, Side};
 use super::python::strip;
 use super::tags;
@@ -20,6 +22,9 @@ use crate::record::{Message, Role};
 /// A template longer than this is no chat template.
 const LONGEST_SOURCE: usize = 1 << 20;
 const NAME: &str = "chat_template";
+
+/// Where contents stand in a text, and whether each is an assistant's.
+type Contents = Vec<(Range<usize>, bool)>;
 
 /// A compiled template.
 #[derive(Debug)]
@@ -64,7 +69,7 @@ impl Jinja {
         ends.dedup();
         let mut jinja = Jinja { env, marks, variables, end: None, tagged };
         if !tagged {
-            jinja.end = jinja.find_end(&ends);
+            jinja.end = jinja.find_end(&ends)?;
         }
         Ok(jinja)
     }
@@ -78,7 +83,8 @@ impl Jinja {
         out: &mut Rendered,
     ) -> Result<()> {
         let run = self.run(messages);
-        let plain = run.render(plain_contents(messages), add_generation_prompt)?;
+        let plain =
+            run.render(plain_contents(messages), add_generation_prompt).map_err(|error| render_error(&error))?;
         let Some(found) = run.marks.take_out(&plain, &mut out.text) else {
             return Err(unknown_spans("its generation tags do not come in pairs in what it prints"));
         };
@@ -88,7 +94,7 @@ impl Jinja {
         if !want.content && (self.tagged || !want.assistant) {
             return Ok(());
         }
-        let Some(content) = run.find_contents(messages, add_generation_prompt, &out.text) else {
+        let Some(content) = run.find_contents(messages, add_generation_prompt, &out.text)? else {
             return Err(unknown_spans(
                 "it changes the contents of messages, so that they cannot be found in what it prints",
             ));
@@ -127,23 +133,27 @@ impl Jinja {
     ///
     /// Spaces count because the model has to write them before it can stop. A line break does not: what follows one is
     /// the next turn's header.
-    fn find_end(&self, ends: &[String]) -> Option<String> {
+    ///
+    /// A template that refuses these chats may take others; one that does not come to an end is refused here.
+    fn find_end(&self, ends: &[String]) -> Result<Option<String>> {
         let [system, user, answer] = [(Role::System, "Help."), (Role::User, "Hi"), (Role::Assistant, "Hello")]
             .map(|(role, content)| Message::new(role, content));
         for chat in [vec![user.clone(), answer.clone()], vec![system, user, answer]] {
-            let mut run = self.run(&chat);
-            // A template that takes longer for this will not come to an end for any other chat either.
-            run.env.to_mut().set_fuel(Some(FUEL / 10));
-            let Ok(plain) = run.render(plain_contents(&chat), false) else { continue };
-            let Some(content) = run.find_contents(&chat, false, &plain) else { continue };
+            let run = self.run(&chat);
+            let plain = match run.render(plain_contents(&chat), false) {
+                Ok(plain) => plain,
+                Err(error) if out_of_fuel(&error) => return Err(render_error(&error)),
+                Err(_) => continue,
+            };
+            let Some(content) = run.find_contents(&chat, false, &plain)? else { continue };
             let Some((span, _)) = content.into_iter().rfind(|(_, assistant)| *assistant) else { continue };
             let after = &plain[span.end..];
             let token = after.trim_start_matches(' ');
             if let Some(end) = ends.iter().find(|end| token.starts_with(end.as_str())) {
-                return Some(after[..after.len() - token.len() + end.len()].to_string());
+                return Ok(Some(after[..after.len() - token.len() + end.len()].to_string()));
             }
         }
-        None
+        Ok(None)
     }
 
     /// Where the turn ends whose content ends at `at`.
@@ -173,7 +183,7 @@ impl Run<'_> {
         &self,
         messages: impl Iterator<Item = (Role, Cow<'c, str>)>,
         add_generation_prompt: bool,
-    ) -> Result<String> {
+    ) -> std::result::Result<String, minijinja::Error> {
         let messages: Vec<Value> = messages
             .map(|(role, content)| {
                 let content = Value::from(content.as_ref());
@@ -184,17 +194,19 @@ impl Run<'_> {
             [("messages", Value::from(messages)), ("add_generation_prompt", Value::from(add_generation_prompt))];
         let own = self.jinja.variables.iter().map(|(name, value)| (name.as_str(), value.clone()));
         let context = Value::from_pairs(own.chain(context));
-        let template = self.env.get_template(NAME).map_err(|error| render_error(&error))?;
-        template.render(context).map_err(|error| render_error(&error))
+        self.env.get_template(NAME)?.render(context)
     }
 
     /// Where the contents stand in `plain`, if rendering them with marks shows it.
+    ///
+    /// A template may fail on marked contents that it takes without marks: then this shows nothing. If it does not come to an
+    /// end, that is said.
     fn find_contents(
         &self,
         messages: &[Message],
         add_generation_prompt: bool,
         plain: &str,
-    ) -> Option<Vec<(Range<usize>, bool)>> {
+    ) -> Result<Option<Contents>> {
         // A mark at the border keeps white space from being stripped, so the try that holds most of a content and still gives
         // the same text is the right one.
         let padded = |message: &Message| strip(&message.content).len() < message.content.len();
@@ -205,13 +217,20 @@ impl Run<'_> {
             (Side::Inside, Side::Inside),
         ];
         let tries = if messages.iter().any(padded) { tries } else { &tries[..1] };
-        tries.iter().find_map(|&(left, right)| {
+        for &(left, right) in tries {
             let contents = messages.iter().map(|m| (m.role, Cow::Owned(self.marks.wrap(m, left, right))));
-            let marked = self.render(contents, add_generation_prompt).ok()?;
+            let marked = match self.render(contents, add_generation_prompt) {
+                Ok(marked) => marked,
+                Err(error) if out_of_fuel(&error) => return Err(render_error(&error)),
+                Err(_) => continue,
+            };
             let mut text = String::with_capacity(plain.len());
-            let found = self.marks.take_out(&marked, &mut text)?;
-            (text == plain).then_some(found.content)
-        })
+            let Some(found) = self.marks.take_out(&marked, &mut text) else { continue };
+            if text == plain {
+                return Ok(Some(found.content));
+            }
+        }
+        Ok(None)
     }
 }
 

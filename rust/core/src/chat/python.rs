@@ -26,10 +26,16 @@ fn unproven(what: &str) -> Error {
 
 /// Methods of strings, lists and dictionaries, as Python has them.
 pub(super) fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
-    let Some(text) = value.as_str() else { return pycompat::unknown_method_callback(state, value, name, args) };
+    let Some(text) = value.as_str() else {
+        if matches!(name, "count" | "index") {
+            charge(state, value.len().unwrap_or(0).saturating_mul(64))?;
+        }
+        return pycompat::unknown_method_callback(state, value, name, args);
+    };
     match name {
         "strip" | "lstrip" | "rstrip" => {
             let (chars,): (Option<&str>,) = from_args(args)?;
+            charge_strip(state, text, chars)?;
             let in_set = |c: char| chars.map_or_else(|| is_space(c), |chars| chars.contains(c));
             let text = if name == "rstrip" { text } else { text.trim_start_matches(in_set) };
             Ok(Value::from(if name == "lstrip" { text } else { text.trim_end_matches(in_set) }))
@@ -112,6 +118,11 @@ fn charge(state: &State, bytes: usize) -> Result<(), Error> {
     state.consume_fuel(bytes as u64 / 64 + 1)
 }
 
+/// Charges for stripping characters of a set, each of which is looked for in the whole set.
+fn charge_strip(state: &State, text: &str, chars: Option<&str>) -> Result<(), Error> {
+    charge(state, chars.map_or(0, |chars| text.len().saturating_mul(chars.len()) / 16))
+}
+
 /// `str.splitlines()`.
 fn lines(text: &str, args: &[Value]) -> Result<Value, Error> {
     let () = from_args(args)?;
@@ -137,8 +148,9 @@ fn split_lines(text: &str) -> Vec<&str> {
 }
 
 /// The filter `trim`, which is `str.strip`.
-pub(super) fn trim(value: &Value, chars: Option<&str>) -> Result<Value, Error> {
+pub(super) fn trim(state: &State, value: &Value, chars: Option<&str>) -> Result<Value, Error> {
     let text = text_of(value)?;
+    charge_strip(state, &text, chars)?;
     Ok(Value::from(match chars {
         None => strip(&text),
         Some(chars) => text.trim_matches(|c| chars.contains(c)),

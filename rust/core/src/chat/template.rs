@@ -88,6 +88,11 @@ impl ChatTemplate {
         Ok(ChatTemplate { engine })
     }
 
+    /// Whether [`ChatTemplate::new`] formats `source` natively, so that nothing of it is ever executed.
+    pub fn is_native(source: &str, special: &BTreeMap<String, String>) -> bool {
+        Native::recognise(source, special).is_some()
+    }
+
     /// How the template is formatted, for the manifest: the family's name, or `jinja`.
     pub fn name(&self) -> &'static str {
         match &self.engine {
