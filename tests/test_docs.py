@@ -283,3 +283,15 @@ def test_every_claim_of_exactness_has_its_tests():
     code = "".join(path.read_text(encoding="utf-8") for path in sources)
     for name in named:
         assert (ROOT / name).is_file() or f"fn {name}(" in code or f"def {name}(" in code, name
+
+
+# ---- VERBS.md ----
+
+
+@pytest.mark.parametrize("verb", ["clean", "render", "encode", "pack"])
+def test_the_examples_in_memory_run(verb, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    text = section(document("VERBS.md"), verb)
+    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 1
+    exec(compile(blocks[0], "VERBS.md", "exec"), {})

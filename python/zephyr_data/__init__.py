@@ -32,10 +32,12 @@ if TYPE_CHECKING:
     from zephyr_data.config import Config
     from zephyr_data.dataset import PackedDataset, open_packed
     from zephyr_data.encoder import Encoder
+    from zephyr_data.verbs import Cleaned, Packed, clean, encode, pack, render
 
     __version__: str
 
 __all__ = [
+    "Cleaned",
     "Config",
     "ConfigError",
     "DataError",
@@ -43,13 +45,18 @@ __all__ = [
     "EndpointError",
     "LockedError",
     "ManifestError",
+    "Packed",
     "PackedDataset",
     "ZephyrDataError",
     "__version__",
+    "clean",
     "deduplicate",
+    "encode",
     "inspect",
     "open_packed",
+    "pack",
     "prepare",
+    "render",
     "truecase",
 ]
 
@@ -61,10 +68,16 @@ def __getattr__(name: str) -> object:
 
         return version("zephyr-data")
     modules = {
+        "Cleaned": "verbs",
         "Config": "config",
         "Encoder": "encoder",
+        "Packed": "verbs",
         "PackedDataset": "dataset",
+        "clean": "verbs",
+        "encode": "verbs",
         "open_packed": "dataset",
+        "pack": "verbs",
+        "render": "verbs",
     }
     if name not in modules:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -26,6 +26,11 @@ class _ArrowArray(Protocol):
         self, requested_schema: object | None = None
     ) -> tuple[object, object]: ...
 
+class _ArrowTable(Protocol):
+    """Any library's Arrow table; `pyarrow.table` takes it without a copy."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
+
 class _ArrowBatch(Protocol):
     """Any library's Arrow record batch; `pyarrow.record_batch` takes it without a copy."""
 
@@ -41,14 +46,18 @@ __all__ = [
     "StageResult",
     "__version__",
     "clean",
+    "clean_rows",
     "dedup",
     "default_options",
+    "encode_rows",
     "exact_duplicates",
     "inspect",
     "measure_recall",
     "near_duplicates",
     "near_pairs",
     "pack",
+    "pack_rows",
+    "render_rows",
     "truecase",
     "words",
 ]
@@ -160,6 +169,24 @@ def pack(
 
 def truecase(texts: _ArrowArray) -> _ArrowArray:
     """Repairs each string of an array; nulls stay."""
+
+def clean_rows(
+    table: _ArrowTable, read: Read, options: Clean, workers: int
+) -> tuple[_ArrowTable, _ArrowTable, _ArrowTable]:
+    """What `clean` does, in memory: the rows that stay, the rejects and the changes."""
+
+def render_rows(
+    table: _ArrowTable, read: Read, encoder: ChatEncoder, add_generation_prompt: bool, workers: int
+) -> _ArrowTable:
+    """The texts of chats by the chat template, in one column `text`."""
+
+def encode_rows(table: _ArrowTable, read: Read, encoder: ChatEncoder, workers: int) -> _ArrowTable:
+    """The tokens of each chat or preference, before anything is cut."""
+
+def pack_rows(
+    table: _ArrowTable, options: PackOptions, workers: int
+) -> tuple[_ArrowTable, _ArrowTable | None, _ArrowTable]:
+    """What `pack` does with tokens: packed rows, their index (none of pairs), and what was dropped."""
 
 def words(text: str) -> list[str]:
     r"""The words by which near-duplicates are told: `\w+` of the lower-cased text."""

@@ -38,6 +38,9 @@ class Encoder:
 
     Calls release the GIL, so threads may share an encoder. Pickling keeps the tokenizer itself and not its folder's name,
     so a copy gives the same ids anywhere and needs no files.
+
+    Attributes:
+        core: The extension's encoder, for those parts of this package that call the extension themselves.
     """
 
     def __init__(self, spec: TokenizerSpec, *, allow_special_in_content: bool = False) -> None:
@@ -49,7 +52,7 @@ class Encoder:
         """
         self._spec = spec
         self._allow_special = allow_special_in_content
-        self._core = core().ChatEncoder(spec, allow_special_in_content=allow_special_in_content)
+        self.core = core().ChatEncoder(spec, allow_special_in_content=allow_special_in_content)
 
     @classmethod
     def from_pretrained(
@@ -70,19 +73,19 @@ class Encoder:
         for note in loaded.notes:
             warnings.warn(note, stacklevel=2)
         encoder = cls(loaded.spec, allow_special_in_content=allow_special_in_content)
-        check_ids(loaded, encoder._core, PROBES, literal_specials=allow_special_in_content)
+        check_ids(loaded, encoder.core, PROBES, literal_specials=allow_special_in_content)
         _check_texts(loaded, encoder)
         return encoder
 
     @property
     def engine(self) -> str:
         """What makes the ids: `exact-fast`, or `tokenizers` where that one is not known to be exact."""
-        return str(self._core.engine)
+        return str(self.core.engine)
 
     @property
     def template(self) -> str:
         """How the chat template is formatted: `zephyr`, `chatml`, …, or `jinja`."""
-        return str(self._core.template)
+        return str(self.core.template)
 
     def encode(
         self, texts: Sequence[str | None] | Exported, *, add_special_tokens: bool = False
@@ -104,7 +107,7 @@ class Encoder:
 
         array = _strings(texts)
         if not add_special_tokens:
-            return cast("pa.ListArray", pa.array(self._core.encode_texts(array)))
+            return cast("pa.ListArray", pa.array(self.core.encode_texts(array)))
         backend = self._backend
         ids = [
             None if text is None else backend.encode(text, add_special_tokens=True).ids
@@ -128,7 +131,7 @@ class Encoder:
         """
         import pyarrow as pa
 
-        encoded = pa.array(self._core.encode(_chats(messages)))
+        encoded = pa.array(self.core.encode(_chats(messages)))
         return pa.Table.from_batches(
             [pa.RecordBatch.from_struct_array(cast("pa.StructArray", encoded))]
         )

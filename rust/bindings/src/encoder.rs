@@ -29,6 +29,13 @@ pub(crate) struct ChatEncoder {
     engine: String,
 }
 
+impl ChatEncoder {
+    /// The core's encoder.
+    pub(crate) fn core(&self) -> &encode::ChatEncoder {
+        &self.encoder
+    }
+}
+
 #[pymethods]
 impl ChatEncoder {
     #[new]

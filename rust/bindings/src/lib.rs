@@ -9,6 +9,7 @@ mod near;
 mod options;
 mod stages;
 mod truecase;
+mod verbs;
 
 #[pymodule(gil_used = false)]
 mod _core {
@@ -24,6 +25,8 @@ mod _core {
     use super::stages::{DirectoryLock, StageResult, clean, dedup, inspect, measure_recall, pack};
     #[pymodule_export]
     use super::truecase::truecase;
+    #[pymodule_export]
+    use super::verbs::{clean_rows, encode_rows, pack_rows, render_rows};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

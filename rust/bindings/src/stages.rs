@@ -63,10 +63,10 @@ impl DirectoryLock {
     }
 }
 
-/// Works with the interpreter released; looks for Ctrl-C and calls the observer about ten times a second.
-fn run<T: Send>(
+/// Works with the interpreter released; looks for Ctrl-C and calls the observer, if there is one, about ten times a second.
+pub(crate) fn run<T: Send>(
     py: Python<'_>,
-    observer: &Py<PyAny>,
+    observer: Option<&Py<PyAny>>,
     work: impl FnOnce(stage::Observer<'_>) -> zephyr_data_core::error::Result<T> + Send,
 ) -> PyResult<T> {
     let mut raised = None;
@@ -75,7 +75,7 @@ fn run<T: Send>(
             Python::attach(|py| {
                 py.check_signals()?;
                 let Progress { stage, done, total, rows } = progress;
-                observer.call1(py, (stage, done, total, rows)).map(drop)
+                observer.map_or(Ok(()), |told| told.call1(py, (stage, done, total, rows)).map(drop))
             })
             .map_err(|error| keep(error, &mut raised))
         };
@@ -120,7 +120,7 @@ pub(crate) fn clean(
 ) -> PyResult<StageResult> {
     let (read, options) = (read.into_core()?, options.into_core()?);
     let inputs: Vec<read::Input> = inputs.into_iter().map(Into::into).collect();
-    run(py, &observer, |observer| stage::clean::clean(&inputs, &folder, &read, &options, workers, observer))
+    run(py, Some(&observer), |observer| stage::clean::clean(&inputs, &folder, &read, &options, workers, observer))
         .map(Into::into)
 }
 
@@ -135,7 +135,7 @@ pub(crate) fn dedup(
     observer: Py<PyAny>,
 ) -> PyResult<StageResult> {
     let options = options.into_core()?;
-    run(py, &observer, |observer| stage::dedup::dedup(&folder, &options, workers, observer)).map(Into::into)
+    run(py, Some(&observer), |observer| stage::dedup::dedup(&folder, &options, workers, observer)).map(Into::into)
 }
 
 /// Edits copies of rows of `folder/clean` and looks for them, as JSON; writes nothing.
@@ -148,7 +148,7 @@ pub(crate) fn measure_recall(
     observer: Py<PyAny>,
 ) -> PyResult<String> {
     let options = options.into_core()?;
-    let found = run(py, &observer, |observer| stage::recall::measure_recall(&folder, &options, observer))?;
+    let found = run(py, Some(&observer), |observer| stage::recall::measure_recall(&folder, &options, observer))?;
     serde_json::to_string(&found).map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
@@ -164,7 +164,8 @@ pub(crate) fn pack(
     observer: Py<PyAny>,
 ) -> PyResult<StageResult> {
     let (tokenizer, options) = (tokenizer.into_core(), options.into_core()?);
-    run(py, &observer, |observer| stage::pack::pack(&folder, &tokenizer, &options, workers, observer)).map(Into::into)
+    run(py, Some(&observer), |observer| stage::pack::pack(&folder, &tokenizer, &options, workers, observer))
+        .map(Into::into)
 }
 
 /// Reads the inputs and says what they hold, as JSON; writes nothing.
@@ -179,6 +180,6 @@ pub(crate) fn inspect(
 ) -> PyResult<String> {
     let read = read.into_core()?;
     let inputs: Vec<read::Input> = inputs.into_iter().map(Into::into).collect();
-    let found = run(py, &observer, |observer| stage::inspect::inspect(&inputs, &read, workers, observer))?;
+    let found = run(py, Some(&observer), |observer| stage::inspect::inspect(&inputs, &read, workers, observer))?;
     serde_json::to_string(&found).map_err(|error| PyValueError::new_err(error.to_string()))
 }

@@ -28,19 +28,32 @@ type Opened = std::result::Result<(Arc<[String]>, Batches), ArrowError>;
 
 /// The pieces of an Arrow file.
 pub(super) fn open(file: &InputFile, position: &Position) -> Result<Stretches> {
-    let damaged = {
-        let name = file.name.clone();
-        move |error: &dyn std::fmt::Display| Error::Format {
-            path: name.to_string(),
-            message: format!("not an Arrow file that can be read: {error}"),
-            hint: "fetch or write the file again".into(),
-        }
-    };
-    let (fields, batches) = batches(file, position)?.map_err(|error| damaged(&error))?;
+    let (fields, batches) = batches(file, position)?.map_err(|error| damaged(&file.name, &error))?;
+    Ok(pieces(file, fields, batches))
+}
+
+/// The pieces of batches in memory.
+pub(super) fn of_memory(file: &InputFile, rows: &Arc<[RecordBatch]>) -> Stretches {
+    let (fields, columns) = rows.first().map(|batch| columns(batch.schema_ref(), file)).unzip();
+    let (fields, columns) = (fields.unwrap_or_default(), columns.unwrap_or_default());
+    let rows = rows.clone();
+    let batches = (0..rows.len()).map(move |number| rows[number].project(&columns));
+    pieces(file, fields, Box::new(batches))
+}
+
+fn damaged(name: &str, error: &ArrowError) -> Error {
+    Error::Format {
+        path: name.to_string(),
+        message: format!("not an Arrow file that can be read: {error}"),
+        hint: "fetch or write the file again".into(),
+    }
+}
+
+fn pieces(file: &InputFile, fields: Arc<[String]>, batches: Batches) -> Stretches {
     let (name, mut first_row) = (file.name.clone(), 1);
     let pieces = batches.flat_map(move |batch| {
         let pieces: Vec<Result<Rows>> = match batch {
-            Err(error) => vec![Err(damaged(&error))],
+            Err(error) => vec![Err(damaged(&name, &error))],
             Ok(batch) => (0..batch.num_rows())
                 .step_by(PIECE)
                 .map(|start| {
@@ -53,7 +66,7 @@ pub(super) fn open(file: &InputFile, position: &Position) -> Result<Stretches> {
         };
         pieces
     });
-    Ok(Box::new(pieces))
+    Box::new(pieces)
 }
 
 /// An error of the system or of the compression ends the run.

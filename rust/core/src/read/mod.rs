@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arrow::array::RecordBatch;
+
 use crate::error::{Error, Result};
 use crate::record::{Kind, Row};
 
@@ -39,12 +41,14 @@ pub enum OnBadRow {
 }
 
 /// How a file's rows are laid out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 enum Format {
     JsonLines,
     Json,
     Parquet,
     Arrow,
+    /// No file at all: batches that are there already.
+    Memory(Arc<[RecordBatch]>),
 }
 
 /// One input file.
@@ -74,6 +78,20 @@ impl InputFile {
             message: "the name's ending is not one that is read".into(),
             hint: format!("rename or convert it to {ENDINGS}"),
         })
+    }
+
+    /// Rows in memory, treated as those of an Arrow file of that name.
+    pub fn of_rows(name: &str, rows: Vec<RecordBatch>) -> InputFile {
+        let (format, codec) = (Format::Memory(rows.into()), codec::Codec::Plain);
+        InputFile {
+            path: PathBuf::new(),
+            name: Arc::from(name),
+            note: None,
+            format,
+            codec,
+            layout: Shape::Messages.into(),
+            fields: None,
+        }
     }
 
     fn recognise(path: &Path) -> Option<InputFile> {
@@ -288,11 +306,12 @@ impl Iterator for Chunks {
 }
 
 fn open(file: &InputFile, position: &Position) -> Result<Stretches> {
-    match file.format {
+    match &file.format {
         Format::JsonLines => jsonl::open(file, position),
         Format::Json => json_array::open(file, position),
         Format::Parquet => parquet::open(file, position),
         Format::Arrow => ipc::open(file, position),
+        Format::Memory(rows) => Ok(ipc::of_memory(file, rows)),
     }
 }
 

@@ -125,18 +125,18 @@ fn fingerprints(files: &[InputFile], ticker: &mut Ticker<'_>) -> Result<Vec<File
 }
 
 /// What every worker knows.
-struct Job<'a> {
-    kind: Kind,
-    reject_bad: bool,
-    options: &'a CleanOptions,
-    carry: &'a [String],
+pub(super) struct Job<'a> {
+    pub(super) kind: Kind,
+    pub(super) reject_bad: bool,
+    pub(super) options: &'a CleanOptions,
+    pub(super) carry: &'a [String],
 }
 
 /// A chunk's rows after the work.
-struct Cleaned {
-    rows: RecordBatch,
-    rejects: RecordBatch,
-    changes: RecordBatch,
+pub(super) struct Cleaned {
+    pub(super) rows: RecordBatch,
+    pub(super) rejects: RecordBatch,
+    pub(super) changes: RecordBatch,
     dropped: Vec<&'static str>,
     rows_in: u64,
     text_bytes: u64,
@@ -144,7 +144,7 @@ struct Cleaned {
 }
 
 impl Job<'_> {
-    fn run(&self, chunk: &Chunk) -> Result<Cleaned> {
+    pub(super) fn run(&self, chunk: &Chunk) -> Result<Cleaned> {
         let (mut rows, mut rejects) = (self.builder(), self.builder());
         let (mut changes, mut letters) = (ChangesBuilder::default(), Vec::new());
         let mut dropped = Vec::new();

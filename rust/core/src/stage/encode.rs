@@ -167,6 +167,17 @@ impl ChatEncoder {
         Ok(true)
     }
 
+    /// The text of a chat, as `apply_chat_template(messages, tokenize=False)` gives it.
+    pub fn rendered<'a>(
+        &self,
+        messages: &[Message],
+        generation_prompt: bool,
+        scratch: &'a mut Scratch,
+    ) -> Result<&'a str> {
+        self.render(messages, generation_prompt, false, scratch)?;
+        Ok(&scratch.rendered.text)
+    }
+
     /// Appends the ids of one text by itself, without a template, as transformers gives them with
     /// `add_special_tokens=False`: the texts of special tokens become special tokens.
     pub fn text(&self, text: &str, scratch: &mut Scratch, out: &mut Vec<u32>) -> Result<()> {

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::encode::{ChatEncoder, EncodeOptions, Scratch, TokenizerSpec};
-use super::fit::{Encoded, Fitter};
+use super::fit::{Encoded, Fit, Fitter};
 use super::packed::{Chats, Preferences, SIDES};
 use super::{Counts, Observer, Outcome, Progress, Ticker, below, ordered, previous, run, verify};
 use crate::error::{Error, Result};
@@ -55,6 +55,27 @@ impl Default for PackOptions {
     }
 }
 
+impl PackOptions {
+    pub(super) fn fit(&self) -> Fit {
+        Fit { overlong: self.overlong, max_length: self.max_length as usize }
+    }
+
+    /// Refuses lengths that can only be mistakes.
+    pub(super) fn check(&self) -> Result<()> {
+        if (LEAST_LENGTH..=MOST_LENGTH).contains(&self.max_length) {
+            return Ok(());
+        }
+        Err(Error::Config {
+            key: "pack.max_length".into(),
+            message: format!(
+                "`pack.max_length` must be from {LEAST_LENGTH} to {MOST_LENGTH} tokens, found: {}",
+                self.max_length
+            ),
+            hint: "2048 is what the Zephyr recipe takes".into(),
+        })
+    }
+}
+
 /// Shorter rows cannot hold a turn of any template.
 const LEAST_LENGTH: u32 = 8;
 /// Longer rows are a mistyped number: no model has such a context.
@@ -68,16 +89,7 @@ pub fn pack(
     workers: usize,
     observer: Observer<'_>,
 ) -> Result<Outcome> {
-    if !(LEAST_LENGTH..=MOST_LENGTH).contains(&options.max_length) {
-        return Err(Error::Config {
-            key: "pack.max_length".into(),
-            message: format!(
-                "`pack.max_length` must be from {LEAST_LENGTH} to {MOST_LENGTH} tokens, found: {}",
-                options.max_length
-            ),
-            hint: "2048 is what the Zephyr recipe takes".into(),
-        });
-    }
+    options.check()?;
     let mut ticker = Ticker::new(observer);
     let (dedup, inputs, paths) = previous(dir, "dedup")?;
     let kind = dedup.kind();
@@ -87,7 +99,7 @@ pub fn pack(
     manifest.carry.clone_from(&dedup.carry);
     let total = dedup.counts["text_bytes"].as_u64().unwrap_or(0);
     run(dir, "pack", "packed", manifest, |folder, manifest| {
-        let fitter = Fitter { encoder: &encoder, overlong: options.overlong, max_length: options.max_length as usize };
+        let fitter = Fitter { encoder: &encoder, fit: options.fit() };
         let mut output = Output::create(folder, kind, &dedup.carry)?;
         let (rows, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
         let scratches = Scratches::default();
@@ -114,10 +126,10 @@ pub fn pack(
 
 /// Buffers and memos from batch to batch: what one batch has met is met again in the next. No more than there are threads.
 #[derive(Default)]
-struct Scratches(Mutex<Vec<Scratch>>);
+pub(super) struct Scratches(Mutex<Vec<Scratch>>);
 
 impl Scratches {
-    fn with<T>(&self, work: impl FnOnce(&mut Scratch) -> T) -> T {
+    pub(super) fn with<T>(&self, work: impl FnOnce(&mut Scratch) -> T) -> T {
         let free = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = free().pop();
         let mut scratch = taken.unwrap_or_default();

@@ -1,5 +1,6 @@
 //! The files of `DIR/packed`.
 
+use std::borrow::Borrow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde_json::{Value, json};
 
-use super::encode::Document;
+use super::encode::{Document, Pair};
 use super::fit::Encoded;
 use super::pack::PackOptions;
 use super::spill::{Origin, Spill, Spilled};
@@ -25,38 +26,38 @@ pub(super) const SIDES: [&str; 2] = ["train", "test"];
 /// The label of a token that carries no loss, in torch's cross entropy.
 const IGNORED: i32 = -100;
 /// Packed rows a batch: a few megabytes at the usual length.
-const BATCH: usize = 256;
+pub(super) const BATCH: usize = 256;
 
 /// Lists of token ids into a column.
-struct Ids(ListBuilder<Int32Builder>);
+pub(super) struct Ids(ListBuilder<Int32Builder>);
 
 impl Ids {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Ids(ListBuilder::new(Int32Builder::new()))
     }
 
-    fn push(&mut self, ids: impl Iterator<Item = i32>) {
+    pub(super) fn push(&mut self, ids: impl Iterator<Item = i32>) {
         self.0.values().extend(ids.map(Some));
         self.0.append(true);
     }
 
-    fn finish(&mut self) -> ArrayRef {
+    pub(super) fn finish(&mut self) -> ArrayRef {
         Arc::new(self.0.finish())
     }
 }
 
 /// Nullable, though nothing is null: `datasets` has no other columns, and casts those that differ.
-fn ids_field(name: &str) -> Field {
+pub(super) fn ids_field(name: &str) -> Field {
     Field::new(name, DataType::List(Arc::new(Field::new("item", DataType::Int32, true))), true)
 }
 
 /// Columns of `packed/train` and `packed/test` for chats.
-fn rows_schema() -> SchemaRef {
+pub(super) fn rows_schema() -> SchemaRef {
     Arc::new(Schema::new(["input_ids", "labels", "seq_lengths"].map(ids_field).to_vec()))
 }
 
 /// Columns of `packed/index/*.arrow`: which document lies where in which row.
-fn index_schema() -> SchemaRef {
+pub(super) fn index_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("row", DataType::Int64, false),
         Field::new("start", DataType::Int32, false),
@@ -67,7 +68,7 @@ fn index_schema() -> SchemaRef {
 }
 
 /// Columns of `packed/train` and `packed/test` for preferences.
-fn pairs_schema() -> SchemaRef {
+pub(super) fn pairs_schema() -> SchemaRef {
     let mut fields = ["prompt_ids", "chosen_ids", "rejected_ids"].map(ids_field).to_vec();
     fields.push(Field::new("id", DataType::Utf8, true));
     fields.extend(["score_chosen", "score_rejected"].map(|name| Field::new(name, DataType::Float64, true)));
@@ -154,9 +155,10 @@ fn gather(
         workers,
         chunks,
         |(first, rows)| {
-            let mut batch = ChatBatch::new(carry);
+            let (mut batch, mut buffer) = (ChatBatch::new(carry), Vec::new());
             for (number, documents) in rows.iter().enumerate() {
-                batch.push(first + number, documents, spilled)?;
+                let read = documents.iter().map(|&document| spilled.read(document, &mut buffer));
+                batch.push(first + number, &read.collect::<Result<Vec<_>>>()?);
             }
             Ok(batch.finish())
         },
@@ -171,7 +173,7 @@ fn gather(
 }
 
 /// Packed rows and their index, being built.
-struct ChatBatch {
+pub(super) struct ChatBatch {
     input_ids: Ids,
     labels: Ids,
     seq_lengths: Ids,
@@ -181,11 +183,10 @@ struct ChatBatch {
     id: StringBuilder,
     truncated: BooleanBuilder,
     carried: CarriedBuilder,
-    buffer: Vec<u8>,
 }
 
 impl ChatBatch {
-    fn new(carry: &[String]) -> Self {
+    pub(super) fn new(carry: &[String]) -> Self {
         ChatBatch {
             input_ids: Ids::new(),
             labels: Ids::new(),
@@ -196,15 +197,14 @@ impl ChatBatch {
             id: StringBuilder::new(),
             truncated: BooleanBuilder::new(),
             carried: CarriedBuilder::new(carry),
-            buffer: Vec::new(),
         }
     }
 
-    fn push(&mut self, row: usize, documents: &[u32], spilled: &Spilled) -> Result<()> {
-        let read: Vec<(Document, Origin)> =
-            documents.iter().map(|&number| spilled.read(number, &mut self.buffer)).collect::<Result<_>>()?;
+    /// Adds the packed row of this number.
+    pub(super) fn push(&mut self, row: usize, documents: &[impl Borrow<(Document, Origin)>]) {
+        let documents = || documents.iter().map(Borrow::borrow);
         let mut start = 0;
-        for (document, origin) in &read {
+        for (document, origin) in documents() {
             let length = (document.ids.len() as u32).cast_signed();
             self.row.append_value((row as u64).cast_signed());
             self.start.append_value(start);
@@ -214,15 +214,15 @@ impl ChatBatch {
             self.carried.push(&origin.carried);
             start += length;
         }
-        let ids = || read.iter().flat_map(|(document, _)| &document.ids).map(|id| id.cast_signed());
-        let mask = read.iter().flat_map(|(document, _)| &document.mask);
+        let ids = || documents().flat_map(|(document, _)| &document.ids).map(|id| id.cast_signed());
+        let mask = documents().flat_map(|(document, _)| &document.mask);
         self.labels.push(ids().zip(mask).map(|(id, bit)| if *bit == 1 { id } else { IGNORED }));
         self.input_ids.push(ids());
-        self.seq_lengths.push(read.iter().map(|(document, _)| (document.ids.len() as u32).cast_signed()));
-        Ok(())
+        self.seq_lengths.push(documents().map(|(document, _)| (document.ids.len() as u32).cast_signed()));
     }
 
-    fn finish(mut self) -> (RecordBatch, RecordBatch) {
+    /// The packed rows, and which document lies where in them.
+    pub(super) fn finish(mut self) -> (RecordBatch, RecordBatch) {
         let rows = vec![self.input_ids.finish(), self.labels.finish(), self.seq_lengths.finish()];
         let index: Vec<ArrayRef> = vec![
             Arc::new(self.row.finish()),
@@ -262,19 +262,13 @@ impl Preferences {
         let mut batches = [PairBatch::new(&self.carry), PairBatch::new(&self.carry)];
         for (side, encoded) in encoded {
             let Encoded::Pair { id, carried, scores, pair, truncated } = encoded else { continue };
+            batches[*side].push(id, carried, *scores, pair);
             let counts = &mut self.counts[*side];
             let answers = (pair.chosen.len() + pair.rejected.len()) as u64;
             counts.rows += 1;
             counts.tokens += pair.prompt.len() as u64 + answers;
             counts.supervised += answers;
             counts.truncated += u64::from(*truncated);
-            let batch = &mut batches[*side];
-            for (column, ids) in batch.ids.iter_mut().zip([&pair.prompt, &pair.chosen, &pair.rejected]) {
-                column.push(ids.iter().map(|id| id.cast_signed()));
-            }
-            batch.id.append_value(id);
-            batch.carried.push(carried);
-            batch.scores.iter_mut().zip(scores).for_each(|(column, score)| column.append_option(*score));
         }
         for (writer, batch) in self.writers.iter_mut().zip(batches) {
             writer.write(&batch.finish())?;
@@ -298,7 +292,8 @@ impl Preferences {
     }
 }
 
-struct PairBatch {
+/// Pairs, being built.
+pub(super) struct PairBatch {
     ids: [Ids; 3],
     id: StringBuilder,
     scores: [Float64Builder; 2],
@@ -306,7 +301,7 @@ struct PairBatch {
 }
 
 impl PairBatch {
-    fn new(carry: &[String]) -> Self {
+    pub(super) fn new(carry: &[String]) -> Self {
         PairBatch {
             ids: [Ids::new(), Ids::new(), Ids::new()],
             id: StringBuilder::new(),
@@ -315,7 +310,16 @@ impl PairBatch {
         }
     }
 
-    fn finish(mut self) -> RecordBatch {
+    pub(super) fn push(&mut self, id: &str, carried: &[Option<String>], scores: [Option<f64>; 2], pair: &Pair) {
+        for (column, ids) in self.ids.iter_mut().zip([&pair.prompt, &pair.chosen, &pair.rejected]) {
+            column.push(ids.iter().map(|id| id.cast_signed()));
+        }
+        self.id.append_value(id);
+        self.carried.push(carried);
+        self.scores.iter_mut().zip(scores).for_each(|(column, score)| column.append_option(score));
+    }
+
+    pub(super) fn finish(mut self) -> RecordBatch {
         let mut columns: Vec<ArrayRef> = self.ids.iter_mut().map(Ids::finish).collect();
         columns.push(Arc::new(self.id.finish()));
         columns.extend(self.scores.iter_mut().map(|column| Arc::new(column.finish()) as ArrayRef));
