@@ -23,8 +23,8 @@ const REMOVED_FILTERS: [&str; 18] = [
 /// Likewise its tests.
 const REMOVED_TESTS: [&str; 5] = ["endingwith", "escaped", "int", "safe", "startingwith"];
 
-/// The fuel of one render of a short chat: one for each instruction, and one for every 64 bytes that the template makes. It is
-/// makes 3 MB at most. Looking through a text costs one as any other instruction does, so the time grows with the square: this
+/// The fuel of one render of a short chat: one for each instruction, and one for every 64 bytes that the template makes: 3 MB
+/// at most. Looking through a text costs one as any other instruction does, so the time grows with the square: this
 /// much is spent in a second even so. The 72 templates that trl ships take 200 (the median) to 3,000 for two short turns,
 /// 28,000 to 640,000 for 400.
 pub(super) const FUEL: u64 = 50_000;
