@@ -5,7 +5,7 @@ import sys
 import pyarrow as pa
 import pytest
 
-from zephyr_data import ConfigError
+from zephyr_data import ConfigError, verify
 from zephyr_data.errors import ManifestError
 from zephyr_data.extension import core
 from zephyr_data.sample import random_rows
@@ -65,9 +65,41 @@ def test_a_wrong_row_ends_the_run_and_is_named(prepare, chats, tmp_path, read_ro
 def test_pairs_are_verified_too(prepare, examples, tmp_path, read_rows, monkeypatch):
     source = examples / "preferences.jsonl"
     row = last_chat(prepare(source, tmp_path / "right"), read_rows)
-    monkeypatch.setattr(MODULE, "core", lambda: Tampered(row["rejected"][-1]["content"]))
-    with pytest.raises(ConfigError, match=rf"for row `{row['id']}`, `rejected`: id "):
-        prepare(source, tmp_path / "wrong", verify=100_000)
+    real, change = verify.core().encode_rows, {}
+
+    def encode_rows(table, *arguments):
+        (pair,) = pa.table(real(table, *arguments)).to_pylist()
+        if pair["id"] == row["id"]:
+            change["now"](pair)
+        return pa.Table.from_pylist([pair])
+
+    class Tampering:
+        def __getattr__(self, name):
+            return encode_rows if name == "encode_rows" else getattr(core(), name)
+
+    monkeypatch.setattr(verify, "core", Tampering)
+
+    def message(now):
+        change["now"] = now
+        with pytest.raises(ConfigError) as caught:
+            prepare(source, tmp_path / "wrong", verify=100_000)
+        assert not (tmp_path / "wrong" / "packed").exists()
+        return str(caught.value)
+
+    assert f"for row `{row['id']}`, `rejected`: it has " in message(
+        lambda p: p["rejected_ids"].pop()
+    )
+    moved = message(lambda p: p["chosen_ids"].insert(0, p["prompt_ids"].pop()))
+    assert f"for row `{row['id']}`, `rejected`: " in moved or "the answer begins at id " in moved
+
+    def move_both(pair):
+        last = pair["prompt_ids"].pop()
+        for name in ("chosen_ids", "rejected_ids"):
+            pair[name].insert(0, last)
+
+    assert f"for row `{row['id']}`, `chosen`: the answer begins at id " in message(move_both)
+    change["now"] = dict  # which changes nothing
+    prepare(source, tmp_path / "wrong", verify=100_000)
 
 
 def test_how_many_are_verified_changes_no_byte(prepare, chats, tmp_path, digests):
@@ -78,7 +110,7 @@ def test_how_many_are_verified_changes_no_byte(prepare, chats, tmp_path, digests
 def test_what_was_verified_is_said(command, examples, tmp_path):
     arguments = ["prepare", examples / "chats.jsonl", "--tokenizer", examples / "tokenizer"]
     done = command(*arguments, "--out", tmp_path / "out", "--verify", "50")
-    assert "verified 48 chats of up to 50 random rows: ids are those of transformers" in done.stderr
+    assert "verified 48 of up to 50 random rows: ids are those of transformers" in done.stderr
     done = command(*arguments, "--out", tmp_path / "other", "--verify", "-1")
     assert done.returncode == 2
     assert "`verify` must be at least 0, found: `-1`" in done.stderr
@@ -100,7 +132,7 @@ def parts(tmp_path):
 
 
 def ids(folder, count, seed=0):
-    return [int(row["id"]) for row in random_rows(folder, ["id"], count, seed)]
+    return [int(row["id"][0].as_py()) for row in random_rows(folder, ["id"], count, seed)]
 
 
 def test_rows_are_random_and_in_order(parts):

@@ -143,7 +143,8 @@ def _run_stages(
     from zephyr_data.config import DEFAULT_VERIFY
     from zephyr_data.manifest import STAGE_FOLDERS, read_manifest
     from zephyr_data.summary import read_recall, summarize
-    from zephyr_data.tokenizer import PROBES, check_ids, load_tokenizer, sampled_chats
+    from zephyr_data.tokenizer import PROBES, check_ids, load_tokenizer
+    from zephyr_data.verify import verify_rows
 
     # First of all: a tokenizer that cannot be used should not cost a minute of cleaning.
     loaded = load_tokenizer(tokenizer)
@@ -172,12 +173,14 @@ def _run_stages(
     if measure_recall:
         recall = read_recall(core().measure_recall(out, options.dedup_options(), lambda *_: None))
     kind = read_manifest(folder / "dedup").kind
-    rows = sampled_chats(folder / "dedup", kind, options.verify, options.seed)
-    verified = check_ids(loaded, encoder, rows, **how)
+    dedup = folder / "dedup"
+    verified = verify_rows(
+        loaded, encoder, dedup, kind, count=options.verify, seed=options.seed, **how
+    )
     if options.verify > DEFAULT_VERIFY:
         report.note(
-            f"verified {verified:,} chats of up to {options.verify:,} random rows: ids are those of transformers"
-            " (chats with the text of a special token, which is text here, are left out)"
+            f"verified {verified:,} of up to {options.verify:,} random rows: ids are those of transformers"
+            " (rows with the text of a special token, which is text here, are left out)"
         )
     run("pack", out, loaded.spec, options.pack_options())
     return summarize(folder, results, recall)

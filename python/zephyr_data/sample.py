@@ -6,7 +6,7 @@ import bisect
 import contextlib
 import itertools
 import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from zephyr_data.errors import ManifestError
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 def random_rows(
     folder: Path, columns: list[str], count: int, seed: int
-) -> Iterator[dict[str, Any]]:
-    """Up to `count` rows, in the order of the data; the same ones for the same seed, on any machine.
+) -> Iterator[pa.RecordBatch]:
+    """Up to `count` rows, each a batch by itself, in the order of the data; the same ones for the same seed, on any machine.
 
     Only the batches that hold one of them are read, one at a time.
 
@@ -45,7 +45,7 @@ def random_rows(
             for row in rows:
                 one = batch.slice(row - start, 1)
                 one.validate(full=True)  # what a flipped bit points to may lie outside the file
-                found += one.to_pylist()
+                found.append(one)
         yield from found
 
 

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from zephyr_data.dataset import tokenizer_hash
 from zephyr_data.errors import ConfigError, ZephyrDataError
-from zephyr_data.sample import random_rows
 from zephyr_data.trial import try_template
 
 if TYPE_CHECKING:
@@ -355,7 +354,7 @@ def check_ids(
         ConfigError: Ids, or masks where the template marks what the assistant says, are not the same; or the extension
             refuses every chat.
     """
-    specials = () if literal_specials else _special_texts(loaded.live)
+    specials = () if literal_specials else special_texts(loaded.live)
     marked = masks and re.search(r"{%[-+]? *generation", loaded.spec.chat_template) is not None
     compared, refusal = 0, None
     for name, chat in chats:
@@ -371,15 +370,13 @@ def check_ids(
                 chat, tokenize=True, return_dict=True, return_assistant_tokens_mask=marked
             )
         except Exception as error:  # templates raise whatever they like
-            raise _differs(
+            raise differs(
                 loaded, name, f"transformers refuses it: {str(error).splitlines()[0]}"
             ) from error
         compared += 1
         for column in ("input_ids", "assistant_masks") if marked else ("input_ids",):
             if ours[column] != theirs[column]:
-                raise _differs(
-                    loaded, name, _first_difference(column, ours[column], theirs[column])
-                )
+                raise differs(loaded, name, first_difference(column, ours[column], theirs[column]))
     if refusal is not None and not compared:
         raise refusal
     return compared
@@ -418,22 +415,13 @@ def messages_type() -> pa.DataType:
     return pa.list_(pa.struct([pa.field("role", pa.string()), pa.field("content", pa.string())]))
 
 
-def sampled_chats(folder: Path, kind: str, count: int, seed: int) -> Iterator[tuple[str, Chat]]:
-    """Random chats of a stage's folder, named for messages; a preference gives two."""
-    columns = ["messages"] if kind == "chat" else ["prompt", "chosen", "rejected"]
-    for row in random_rows(folder, ["id", *columns], count, seed):
-        if kind == "chat":
-            yield f"row `{row['id']}`", row["messages"]
-        else:
-            for answer in ("chosen", "rejected"):
-                yield f"row `{row['id']}`, `{answer}`", row["prompt"] + row[answer]
-
-
-def _special_texts(live: LiveTokenizer) -> tuple[str, ...]:
+def special_texts(live: LiveTokenizer) -> tuple[str, ...]:
+    """What a special token looks like in a text."""
     return tuple(str(token) for token in live.added_tokens_decoder.values() if token.special)
 
 
-def _first_difference(column: str, ours: list[int], theirs: list[int]) -> str:
+def first_difference(column: str, ours: list[int], theirs: list[int]) -> str:
+    """Where two lists part, in words."""
     what = "id" if column == "input_ids" else "mask"
     for position, (our, their) in enumerate(zip(ours, theirs, strict=False)):
         if our != their:
@@ -441,7 +429,8 @@ def _first_difference(column: str, ours: list[int], theirs: list[int]) -> str:
     return f"it has {len(ours)} {what}s instead of {len(theirs)}"
 
 
-def _differs(loaded: LoadedTokenizer, chat: str, difference: str) -> ConfigError:
+def differs(loaded: LoadedTokenizer, chat: str, difference: str) -> ConfigError:
+    """The error that ends a run before anything is packed."""
     return ConfigError(
         f"cannot pack with the tokenizer `{loaded.spec.name}`, its result is not that of transformers for {chat}: {difference}"
         "\nhint: nothing was packed; please report this with the tokenizer's name and the versions of zephyr-data,"
