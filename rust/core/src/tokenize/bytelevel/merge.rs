@@ -7,6 +7,8 @@ use std::collections::BinaryHeap;
 const NONE: u32 = u32::MAX;
 /// Up to so many symbols a scan for the best rank is faster than a heap.
 const SCAN: usize = 64;
+/// Most pieces have no more; for them smaller buffers are cleared.
+const FEW: usize = 16;
 
 /// What a pair becomes, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,15 +120,23 @@ impl Merges {
     /// Appends the tokens that `symbols`, tokens of single characters, become.
     pub(in crate::tokenize) fn merge(&self, symbols: &[u32], work: &mut Work, out: &mut Vec<u32>) {
         let first = |at: usize| self.get(symbols[at], symbols[at + 1]);
-        if symbols.len() <= SCAN {
-            self.merge_short(symbols.len(), |at| symbols[at], first, out);
+        if symbols.len() <= FEW {
+            self.merge_short::<FEW>(symbols.len(), |at| symbols[at], first, out);
+        } else if symbols.len() <= SCAN {
+            self.merge_short::<SCAN>(symbols.len(), |at| symbols[at], first, out);
         } else {
             self.merge_long(symbols.len(), |at| symbols[at], first, work, out);
         }
     }
 
     fn encode_short(&self, piece: &[u8], out: &mut Vec<u32>) {
-        self.merge_short(piece.len(), |at| self.bytes[usize::from(piece[at])], |at| self.pair(piece, at), out);
+        let token = |at: usize| self.bytes[usize::from(piece[at])];
+        let first = |at: usize| self.pair(piece, at);
+        if piece.len() <= FEW {
+            self.merge_short::<FEW>(piece.len(), token, first, out);
+        } else {
+            self.merge_short::<SCAN>(piece.len(), token, first, out);
+        }
     }
 
     /// The merge of the bytes at `at` and behind it.
@@ -134,18 +144,18 @@ impl Merges {
         self.pairs[usize::from(piece[at]) << 8 | usize::from(piece[at + 1])]
     }
 
-    /// `token` gives the token of each of the `count` symbols, `first` the merge of each with the next.
+    /// `token` gives the token of each of the `count` symbols, at most `ROOM`; `first` the merge of each with the next.
     #[inline]
-    fn merge_short(
+    fn merge_short<const ROOM: usize>(
         &self,
         mut count: usize,
         token: impl Fn(usize) -> u32,
         first: impl Fn(usize) -> Merge,
         out: &mut Vec<u32>,
     ) {
-        let mut tokens = [0; SCAN];
-        let mut ranks = [NONE; SCAN];
-        let mut merged = [0; SCAN];
+        let mut tokens = [0; ROOM];
+        let mut ranks = [NONE; ROOM];
+        let mut merged = [0; ROOM];
         for (at, place) in tokens.iter_mut().enumerate().take(count) {
             *place = token(at);
         }

@@ -9,8 +9,6 @@ mod cuts;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
-
 use serde_json::Value;
 
 use super::bytelevel::{Memo, Merges, Work};
@@ -48,8 +46,8 @@ pub(super) enum Place {
 pub(super) struct SentencePiece {
     prefix: Prefix,
     cuts: Cuts,
-    /// Tokens of single characters.
-    characters: HashMap<char, u32>,
+    /// Tokens of single characters, by code point.
+    characters: Vec<Option<u32>>,
     /// Tokens of the bytes of other characters.
     bytes: [u32; 256],
     merges: Merges,
@@ -90,11 +88,13 @@ impl SentencePiece {
         // With all bytes there is never an unknown token.
         let bytes: Vec<u32> = (0..256).map(|byte| id(&format!("<0x{byte:02X}>"))).collect::<Option<_>>()?;
         let bytes: [u32; 256] = bytes.try_into().ok()?;
-        let mut characters = HashMap::new();
+        let mut characters = Vec::new();
         for token in vocab.keys() {
             let mut chars = token.chars();
             if let (Some(only), None) = (chars.next(), chars.next()) {
-                characters.insert(only, id(token)?);
+                let place = only as usize;
+                characters.resize(characters.len().max(place + 1), None);
+                characters[place] = Some(id(token)?);
             }
         }
         let (mut merges, mut cuts) = (Vec::new(), Cuts::none());
@@ -158,7 +158,7 @@ impl SentencePiece {
         let unit = std::str::from_utf8(unit).unwrap_or_default();
         for character in unit.chars() {
             let written = if character == ' ' { SPACE } else { character };
-            if let Some(id) = self.characters.get(&written) {
+            if let Some(Some(id)) = self.characters.get(written as usize) {
                 symbols.push(*id);
             } else {
                 let mut buffer = [0; 4];
