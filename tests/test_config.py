@@ -80,7 +80,7 @@ REFUSED = {
         {"tokenizer": "x"},
         (
             "unknown option: `tokenizer`\n"
-            "hint: the sections and options are `read`, `clean`, `dedup`, `pack`, `seed` and `workers`"
+            "hint: the sections and options are `read`, `clean`, `dedup`, `pack`, `seed`, `workers` and `verify`"
         ),
     ),
     "pack.zzz": (
@@ -198,7 +198,7 @@ def test_a_file_without_sections(tmp_path):
         Config.load(path)
     assert str(caught.value) == (
         f"cannot read the configuration `{path}`, expected sections such as `pack:`, found: `['pack']`\n"
-        "hint: the sections and options are `read`, `clean`, `dedup`, `pack`, `seed` and `workers`"
+        "hint: the sections and options are `read`, `clean`, `dedup`, `pack`, `seed`, `workers` and `verify`"
     )
 
 
