@@ -44,7 +44,10 @@ PERMUTATIONS = 128
 MEMORY_LIMIT = 2_000_000_000
 """Bytes that the dedup stage may take."""
 
-Count = Annotated[int, Field(ge=1)]
+MAX_COUNT = (1 << 32) - 1
+"""Most of anything that is counted: what 32 bits hold, more than any row has."""
+
+Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 
 
@@ -113,7 +116,7 @@ class Length(Section):
     """
 
     enabled: bool = True
-    min_chars: Annotated[int, Field(ge=0)] = 1
+    min_chars: Annotated[int, Field(ge=0, le=MAX_COUNT)] = 1
     max_chars: Count = 200_000
 
 
@@ -134,7 +137,7 @@ class Repetition(Section):
     """
 
     enabled: bool = True
-    min_repeats: Annotated[int, Field(ge=2)] = 8
+    min_repeats: Annotated[int, Field(ge=2, le=MAX_COUNT)] = 8
     min_bytes: Count = 640
     min_share_percent: Annotated[int, Field(ge=1, le=100)] = 60
 
@@ -173,7 +176,7 @@ class ConstantAnswer(Section):
     """
 
     enabled: bool = True
-    min_prompts: Annotated[int, Field(ge=2)] = 10
+    min_prompts: Annotated[int, Field(ge=2, le=MAX_COUNT)] = 10
     min_chars: Count = 40
 
 
@@ -242,7 +245,7 @@ class Dedup(Section):
     keep: Literal["first", "longest", "best_score"] = "first"
     bands: Annotated[int, Field(ge=1, le=PERMUTATIONS)] = 20
     rows: Annotated[int, Field(ge=1, le=PERMUTATIONS)] = 6
-    memory_limit: Count = MEMORY_LIMIT
+    memory_limit: Annotated[int, Field(ge=1, le=MAX_SEED)] = MEMORY_LIMIT
     decontaminate: list[Benchmark] = []
     contamination: Contamination = Contamination()
     test_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.01
