@@ -90,6 +90,10 @@ REFUSED = {
             "hint: `pack` has `max_length`, `loss_on`, `overlong` and `allow_special_in_content`"
         ),
     ),
+    "dedup.decontaminate.field": (
+        {"dedup": {"decontaminate": [{"path": "x.jsonl", "field": ["q"]}]}},
+        "unknown option `dedup.decontaminate.field`: did you mean `dedup.decontaminate.fields`?",
+    ),
     "pack.max_length": (
         {"pack": {"max_length": 7}},
         "`pack.max_length` must be at least 8, found: `7`\nhint: 2048 is usual; it counts tokens, not characters",

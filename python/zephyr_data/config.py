@@ -20,6 +20,7 @@ from pydantic import BaseModel, Field, ValidationError
 from zephyr_data.errors import ConfigError
 from zephyr_data.options import (
     MAX_WORKERS,
+    Benchmark,
     Clean,
     Dedup,
     DedupOptions,
@@ -184,7 +185,7 @@ def _explain(error: ErrorDetails) -> ConfigError:
 
 
 def _unknown(key: str) -> ConfigError:
-    known = list(known_keys())
+    known = [*known_keys(), *known_keys(Benchmark, "dedup.decontaminate.")]
     near = _nearest(key, known)
     if near is not None:
         return ConfigError(f"unknown option `{key}`: did you mean `{near}`?", key=key)
