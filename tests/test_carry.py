@@ -277,17 +277,19 @@ def test_columns_that_cannot_be_carried(prepare, tmp_path, write_rows, case):
 
 
 def test_show_names_what_is_carried(tmp_path, examples, write_rows, chat, command):
-    rows = [chat("What is it?", "A tree.") | {"source": "garden", "n": None}]
-    rows += [chat("What is that?", " ") | {"source": "kitchen", "n": None}]
+    rows = [chat("What is it?", "A tree.") | {"source": "garden", "n": None, "stage": "raw"}]
+    rows += [chat("What is that?", " ") | {"source": "kitchen", "n": None, "stage": "raw"}]
     path = write_rows(tmp_path / "rows.jsonl", rows)
     out = tmp_path / "out"
     arguments = ["prepare", path, "--out", out, "--tokenizer", examples / "tokenizer", "--quiet"]
-    done = command(*arguments, "--carry", "source", "--carry", "n", "--test-fraction", "0")
+    carry = [f"--carry={name}" for name in ("source", "n", "stage")]
+    done = command(*arguments, *carry, "--test-fraction", "0")
     assert (done.returncode, done.stderr) == (0, "")
     done = command("show", out)
     assert done.stdout.splitlines()[2] == "── source: garden"
     assert "── n:" not in done.stdout
     done = command("show", out, "--rejects")
-    assert "\nsource: kitchen\nuser: " in done.stdout
+    assert done.stdout.startswith("── clean: ")
+    assert "\nsource: kitchen\nstage: raw\nuser: " in done.stdout
     done = command("inspect", path, "--carry", "sauce", "--quiet")
     assert "field: `sauce`" in done.stdout

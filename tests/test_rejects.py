@@ -36,8 +36,8 @@ def test_every_dropped_row_is_there_once_with_its_reason(sample):
     found = {}
     rows, total = read_rejects(sample.out, **ALL)
     assert len(rows) == total
-    for row in rows:
-        found[row["stage"], row["reason"]] = found.get((row["stage"], row["reason"]), 0) + 1
+    for stage, row in rows:
+        found[stage, row["reason"]] = found.get((stage, row["reason"]), 0) + 1
     expected = {}
     for stage, folder in (("clean", "clean"), ("dedup", "dedup"), ("pack", "packed")):
         dropped = read_manifest(sample.out / folder).counts["dropped"]
@@ -49,13 +49,12 @@ def test_every_dropped_row_is_there_once_with_its_reason(sample):
 def test_only_one_reason(sample):
     rows, _ = read_rejects(sample.out, **ALL, reason="ai_preface")
     assert rows
-    assert {row["reason"] for row in rows} == {"ai_preface"}
-    plain = render_reject(rows[0], None, colour=False).plain
+    assert {row["reason"] for _, row in rows} == {"ai_preface"}
+    stage, row = rows[0]
+    plain = render_reject(stage, row, None, colour=False).plain
     head, detail, first, *_ = plain.splitlines()
-    assert head == (
-        f"── clean: `{rows[0]['id']}` ({rows[0]['file']}:{rows[0]['line']}): ai_preface"
-    )
-    assert detail == rows[0]["detail"]
+    assert head == f"── clean: `{row['id']}` ({row['file']}:{row['line']}): ai_preface"
+    assert detail == row["detail"]
     assert first.startswith("user: ")
 
 

@@ -45,22 +45,24 @@ def show_rejects(
     """
     rows, total = read_rejects(folder, first=first, count=count, reason=reason)
     summary = summarise("dropped rows", first, len(rows), total)
-    kept = clean_rows(Path(folder), {row["kept_id"] for row in rows} - {None})
+    kept = clean_rows(Path(folder), {row["kept_id"] for _, row in rows} - {None})
     carry = read_manifest(Path(folder) / STAGE_FOLDERS["clean"]).carry
     texts = [
-        render_reject(row, _other(row, kept.get(row["kept_id"], [])), carry=carry, colour=colour)
-        for row in rows
+        render_reject(
+            stage, row, _other(row, kept.get(row["kept_id"], [])), carry=carry, colour=colour
+        )
+        for stage, row in rows
     ]
     return Page(texts, summary)
 
 
 def read_rejects(
     folder: str | os.PathLike[str], *, first: int, count: int, reason: str | None = None
-) -> tuple[list[Row], int]:
-    """The rows from `first` on, each with its `stage`, and how many there are."""
+) -> tuple[list[tuple[str, Row]], int]:
+    """The rows from `first` on, each with the stage that dropped it, and how many there are."""
     import pyarrow.compute as pc
 
-    rows: list[Row] = []
+    rows: list[tuple[str, Row]] = []
     total = 0
     counts: dict[str, int] = {}
     for stage, name in STAGE_FOLDERS.items():
@@ -73,7 +75,7 @@ def read_rejects(
             some = table if reason is None else table.filter(pc.equal(table["reason"], reason))
             start = max(first - total, 0)
             wanted = some.slice(start, count - len(rows)) if start < some.num_rows else some[:0]
-            rows += [{"stage": stage, **row} for row in wanted.to_pylist()]
+            rows += [(stage, row) for row in wanted.to_pylist()]
             total += some.num_rows
     check_named(reason, counts, "reason")
     return rows, total
@@ -85,13 +87,13 @@ def _other(row: Row, candidates: list[Row]) -> Row | None:
     return next((found for found in candidates if (found["file"], found["line"]) != place), None)
 
 
-def render_reject(row: Row, kept: Row | None, *, carry: Sequence[str] = (), colour: bool) -> Text:
-    """One dropped row: why it went, what it carries, and its text, as a diff if another one stayed."""
+def render_reject(
+    stage: str, row: Row, kept: Row | None, *, carry: Sequence[str] = (), colour: bool
+) -> Text:
+    """One dropped row: which stage dropped it and why it went, what it carries, and its text, as a diff if another one stayed."""
     writer = Writer(colour=colour)
     stays = f", `{row['kept_id']}` stays" if row["kept_id"] is not None else ""
-    writer.border(
-        f"{row['stage']}: `{row['id']}` ({row['file']}:{row['line']}): {row['reason']}{stays}"
-    )
+    writer.border(f"{stage}: `{row['id']}` ({row['file']}:{row['line']}): {row['reason']}{stays}")
     writer.add(row["detail"] + "\n", "quiet")
     for name in carry:
         if row[name] is not None:
