@@ -125,6 +125,7 @@ fn compact(json: &str) -> String {
 /// A value of an Arrow column as it is carried.
 pub(super) fn of_arrow(array: &ArrayRef, index: usize) -> Option<String> {
     let mut json = String::new();
+    let (array, index) = looked_up(array, index);
     match scalar(array, index) {
         Scalar::Null => return None,
         Scalar::Text(text) | Scalar::Json(text) => json = text,
@@ -146,15 +147,12 @@ fn scalar(array: &ArrayRef, index: usize) -> Scalar {
     }
     match array.data_type() {
         DataType::Null => Scalar::Null,
-        DataType::Dictionary(..) => {
-            let dictionary = array.as_any_dictionary();
-            scalar(dictionary.values(), dictionary.normalized_keys()[index])
-        }
         DataType::List(_)
         | DataType::LargeList(_)
         | DataType::FixedSizeList(..)
         | DataType::ListView(_)
         | DataType::LargeListView(_)
+        | DataType::Map(..)
         | DataType::Struct(_) => Scalar::Nested,
         kind => {
             let text = ArrayFormatter::try_new(array, &FormatOptions::default())
@@ -171,7 +169,18 @@ fn scalar(array: &ArrayRef, index: usize) -> Scalar {
     }
 }
 
+/// Where a value stands: of a dictionary, among its different values.
+fn looked_up(array: &ArrayRef, index: usize) -> (&ArrayRef, usize) {
+    match array.as_any_dictionary_opt() {
+        Some(dictionary) if array.is_valid(index) => {
+            looked_up(dictionary.values(), dictionary.normalized_keys()[index])
+        }
+        _ => (array, index),
+    }
+}
+
 fn write_json(array: &ArrayRef, index: usize, out: &mut String) {
+    let (array, index) = looked_up(array, index);
     match scalar(array, index) {
         Scalar::Null => out.push_str("null"),
         Scalar::Json(json) => out.push_str(&json),
@@ -182,6 +191,14 @@ fn write_json(array: &ArrayRef, index: usize, out: &mut String) {
                     out.push_str(&quoted(fields.fields()[at].name()));
                     out.push(':');
                     write_json(fields.column(at), index, out);
+                });
+            } else if let Some(map) = array.as_map_opt() {
+                // JSON has texts for keys; as in an object, they stand in their order.
+                let entries = map.value(index);
+                write_list(out, ['{', '}'], entries.len(), |at, out| {
+                    out.push_str(&quoted(&of_arrow(entries.column(0), at).unwrap_or_default()));
+                    out.push(':');
+                    write_json(entries.column(1), at, out);
                 });
             } else if let Some(items) = items(array, index) {
                 write_list(out, ['[', ']'], items.len(), |at, out| write_json(&items, at, out));
@@ -217,7 +234,10 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{DictionaryArray, Float64Array, Int64Array, ListArray, StringArray, StructArray};
+    use arrow::array::{
+        DictionaryArray, Float64Array, Int32Array, Int64Array, Int64Builder, ListArray, MapBuilder, StringArray,
+        StringBuilder, StructArray,
+    };
     use arrow::datatypes::{Field, Int32Type};
 
     fn json(text: &str) -> Option<String> {
@@ -256,6 +276,30 @@ mod tests {
         ]);
         let nested = text(Arc::new(nested));
         assert_eq!(nested, some(&[r#"{"by":"m\"e","n":1,"l":[1,null]}"#, r#"{"by":"you","n":2,"l":[]}"#]));
+    }
+
+    #[test]
+    fn maps_are_objects_and_dictionaries_what_they_stand_for() {
+        let mut maps = MapBuilder::new(None, StringBuilder::new(), Int64Builder::new());
+        maps.keys().append_value("a\"b");
+        maps.values().append_value(1);
+        maps.keys().append_value("c");
+        maps.values().append_null();
+        maps.append(true).unwrap();
+        maps.append(true).unwrap();
+        let maps: ArrayRef = Arc::new(maps.finish());
+        assert_eq!(of_arrow(&maps, 0).unwrap(), r#"{"a\"b":1,"c":null}"#);
+        assert_eq!(of_arrow(&maps, 1).unwrap(), "{}");
+        let keys = Int32Array::from(vec![Some(1), None]);
+        let words: ArrayRef = Arc::new(DictionaryArray::new(keys.clone(), Arc::new(StringArray::from(vec!["x", "y"]))));
+        let lists = ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1)]), Some(vec![Some(2), None])]);
+        let lists: ArrayRef = Arc::new(DictionaryArray::new(keys, Arc::new(lists)));
+        assert_eq!((of_arrow(&lists, 0).unwrap().as_str(), of_arrow(&lists, 1)), ("[2,null]", None));
+        let field = |name, array: &ArrayRef| Arc::new(Field::new(name, array.data_type().clone(), true));
+        let nested = vec![(field("w", &words), words), (field("l", &lists), lists)];
+        let nested: ArrayRef = Arc::new(StructArray::from(nested));
+        assert_eq!(of_arrow(&nested, 0).unwrap(), r#"{"w":"y","l":[2,null]}"#);
+        assert_eq!(of_arrow(&nested, 1).unwrap(), r#"{"w":null,"l":null}"#);
     }
 
     #[test]
