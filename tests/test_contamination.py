@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -373,6 +374,33 @@ def test_a_changed_benchmark_runs_the_stage_again(prepare, examples, tmp_path, b
     skipped, result = run()
     assert skipped == {"clean"}
     assert "contaminated" not in result.dropped
+
+
+@pytest.mark.parametrize("of", [str, Path, lambda path: {"path": path, "fields": ["turns"]}])
+def test_one_benchmark_needs_no_list(prepare, write_rows, tmp_path, benchmark, of):
+    benchmark.write_text(json.dumps({"turns": [DUCKS]}))
+    source = write_rows(tmp_path / "chats.jsonl", [chat(0, DUCKS, "18"), chat(1, "Hi", "Hello")])
+    out = tmp_path / "out"
+    for named in (of(benchmark), [of(benchmark)], iter([of(benchmark)])):
+        done = prepare(source, out, decontaminate=named, test_fraction=0.0, overwrite=True)
+        assert done.manifests["dedup"].counts["dropped"] == {"contaminated": 1}
+    for wrong in (5, [5]):
+        with pytest.raises(ConfigError, match="^`dedup.decontaminate` must be a"):
+            prepare(source, out, decontaminate=wrong, overwrite=True)
+
+
+def test_a_benchmark_that_is_not_there_is_told_before_anything_is_removed(
+    prepare, write_rows, tmp_path
+):
+    source = write_rows(tmp_path / "chats.jsonl", [chat(1, "Hi", "Hello")])
+    out = prepare(source, tmp_path / "out", test_fraction=0.0).out
+    with pytest.raises(FileNotFoundError) as error:
+        prepare(source, out, decontaminate="no.jsonl", overwrite=True)
+    assert error.value.strerror == (
+        "cannot read `no.jsonl`: No such file or directory\n"
+        "hint: check the spelling; a relative path starts at the current directory"
+    )
+    assert (out / "packed" / "manifest.json").exists()
 
 
 def test_the_command_line(command, examples, tmp_path, benchmark):

@@ -223,7 +223,7 @@ def prepare(
         kind=kind,  # type: ignore[arg-type]  # any text may be typed; the options check it and say what there is
         max_length=max_length,
         test_fraction=test_fraction,
-        decontaminate=decontaminate,
+        decontaminate=decontaminate or None,
         workers=workers,
         seed=seed,
         verify=verify,

@@ -10,10 +10,12 @@ What is slow to import is imported inside functions: `zephyr_data` imports this 
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from zephyr_data.errors import ConfigError
 from zephyr_data.extension import core
@@ -22,12 +24,14 @@ from zephyr_data.progress import Reporter, reporter
 from zephyr_data.ultrafeedback import with_pairs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from zephyr_data.config import Config
     from zephyr_data.inputs import Input, Source
     from zephyr_data.options import Kind, OnBadRow
     from zephyr_data.summary import Prepared
+
+    BenchmarkFile: TypeAlias = str | os.PathLike[str] | Mapping[str, Any]
 
 FOLDERS = ("packed", "dedup", "clean")
 """The stages' folders, the last first: removed in this order, what is left is always what an interrupted run leaves."""
@@ -44,7 +48,7 @@ def prepare(
     kind: Kind | None = None,
     max_length: int | None = None,
     test_fraction: float | None = None,
-    decontaminate: Sequence[str | os.PathLike[str]] | None = None,
+    decontaminate: BenchmarkFile | Sequence[BenchmarkFile] | None = None,
     workers: int | None = None,
     seed: int | None = None,
     verify: int | None = None,
@@ -70,7 +74,8 @@ def prepare(
         kind: `chat`, `preference`, or `auto` for what the first row is. Default: `auto`.
         max_length: Tokens of a packed row. Default: 2048.
         test_fraction: Share of the prompts that make the test set. Default: 0.01.
-        decontaminate: Files of benchmarks; rows that hold a text of one go. Default: none.
+        decontaminate: Files of benchmarks, or folders; rows that hold a text of one go. `{"path": FILE, "fields": [NAME]}`
+            names the fields of a file. Default: none.
         workers: Threads; the result does not depend on them. Default: all CPUs that this process may use.
         seed: Decides the split and the order of the rows. Default: 0.
         verify: Random rows whose ids and masks are held against transformers before anything is packed; a difference ends
@@ -98,12 +103,12 @@ def prepare(
     overrides = {
         "read.kind": kind,
         "read.on_bad_row": on_bad_row,
-        "read.carry": carry if carry is None or isinstance(carry, str) else list(carry),
+        "read.carry": _listed(carry),
         "pack.max_length": max_length,
         "dedup.test_fraction": test_fraction,
-        "dedup.decontaminate": [os.fspath(path) for path in decontaminate]
-        if decontaminate
-        else None,
+        "dedup.decontaminate": [decontaminate]
+        if isinstance(decontaminate, str | os.PathLike | Mapping)
+        else _listed(decontaminate),
         "workers": workers,
         "seed": seed,
         "verify": verify,
@@ -116,6 +121,8 @@ def prepare(
             key="dedup.near",
         )
     sources = find_sources(inputs)
+    for benchmark in options.dedup.decontaminate:
+        _check_benchmark(benchmark.path)
     folder = Path(out)
     _check_output(folder, sources, overwrite=overwrite)
     with reporter(progress) as told, core().DirectoryLock(os.fspath(folder)):
@@ -184,6 +191,22 @@ def _run_stages(
         )
     run("pack", out, loaded.spec, options.pack_options())
     return summarize(folder, results, recall)
+
+
+def _listed(values: object) -> object:
+    """A list of values; what holds none is left as it is, for the check of the options to refuse."""
+    if isinstance(values, Iterable) and not isinstance(values, str | bytes):
+        return list(values)
+    return values
+
+
+def _check_benchmark(path: str) -> None:
+    """Refuses a file that is not there before anything is read or removed: it is opened after the cleaning only."""
+    if not Path(path).exists():
+        hint = "check the spelling; a relative path starts at the current directory"
+        raise FileNotFoundError(
+            errno.ENOENT, f"cannot read `{path}`: No such file or directory\nhint: {hint}"
+        )
 
 
 def _check_output(folder: Path, sources: list[Source], *, overwrite: bool) -> None:
