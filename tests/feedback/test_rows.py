@@ -33,7 +33,9 @@ def as_array(path, indent=None):
 
 def as_compressed(path):
     data = json.dumps(ROWS).encode()
-    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else zstandard.compress(data))
+    path.write_bytes(
+        gzip.compress(data) if path.suffix.lower() == ".gz" else zstandard.compress(data)
+    )
 
 
 def as_stream(path):
@@ -58,6 +60,8 @@ WRITERS = {
     "rows.parquet": lambda path: pa.parquet.write_table(pa.Table.from_pylist(ROWS), path),
     "stream.arrow": as_stream,
     "rows.feather": as_file,
+    "ROWS.PARQUET": lambda path: pa.parquet.write_table(pa.Table.from_pylist(ROWS), path),
+    "ROWS.JSON.GZ": as_compressed,
 }
 
 

@@ -53,14 +53,14 @@ def read_rows(path: Path, name: str | None = None) -> Iterator[tuple[int, Row]]:
 
 
 def _rows(path: Path, name: str) -> Iterator[tuple[int, Row]]:
-    if path.suffix in _TABLES:
+    if _suffix(path) in _TABLES:
         with _Batches(path) as batches:
             yield from enumerate(
                 (row for batch in batches.pieces() for row in batch.to_pylist()), start=1
             )
         return
-    plain = path.with_suffix("") if path.suffix in (".gz", ".zst") else path
-    if plain.suffix == ".json":
+    plain = path.with_suffix("") if _suffix(path) in (".gz", ".zst") else path
+    if _suffix(plain) == ".json":
         with _open(path) as stream:
             is_array = _start(stream).startswith("[")
         if is_array:
@@ -76,7 +76,7 @@ def first_columns(path: Path) -> dict[str, type]:
     import pyarrow as pa
 
     try:
-        if path.suffix in _TABLES:
+        if _suffix(path) in _TABLES:
             with _Batches(path) as batches:
                 return {field.name: _python_type(field.type) for field in batches.schema}
         with _open(path) as stream:
@@ -95,6 +95,11 @@ def first_columns(path: Path) -> dict[str, type]:
     return {key: type(value) for key, value in row.items()} if isinstance(row, dict) else {}
 
 
+def _suffix(path: Path) -> str:
+    """The last ending, whose capitals do not matter, as in the extension."""
+    return path.suffix.lower()
+
+
 def _start(stream: IO[bytes]) -> str:
     """The first text of a file, without what may stand in front of it."""
     text = stream.read(1 << 16).decode("utf-8", "ignore")
@@ -104,7 +109,7 @@ def _start(stream: IO[bytes]) -> str:
 def _open(path: Path) -> IO[bytes]:
     import pyarrow as pa
 
-    codec = {".gz": "gzip", ".zst": "zstd"}.get(path.suffix)
+    codec = {".gz": "gzip", ".zst": "zstd"}.get(_suffix(path))
     if not path.exists():
         raise FileNotFoundError(f"no such file: {path}")
     return cast("IO[bytes]", pa.input_stream(str(path), compression=codec))
@@ -128,7 +133,7 @@ class _Batches:
         import pyarrow as pa
         import pyarrow.parquet as parquet
 
-        if path.suffix == ".parquet":
+        if _suffix(path) == ".parquet":
             self._file: Any = parquet.ParquetFile(path)
             self.schema: pa.Schema = self._file.schema_arrow
             self._found = self._file.iter_batches(batch_size=1024)
