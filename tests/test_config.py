@@ -90,6 +90,20 @@ REFUSED = {
             "hint: `pack` has `max_length`, `loss_on`, `overlong` and `allow_special_in_content`"
         ),
     ),
+    "read.carry": (
+        {"read": {"carry": ["source", ""]}},
+        (
+            "`read.carry` must be a text that is not empty, found: `''`\n"
+            "hint: name columns of the input, as in `carry: [source]`"
+        ),
+    ),
+    "dedup.decontaminate.fields": (
+        {"dedup": {"decontaminate": [{"path": "x.jsonl", "fields": [""]}]}},
+        (
+            "`dedup.decontaminate.fields` must be a text that is not empty, found: `''`\n"
+            "hint: the names of the fields that hold the texts, such as `[question]`"
+        ),
+    ),
     "dedup.decontaminate.field": (
         {"dedup": {"decontaminate": [{"path": "x.jsonl", "field": ["q"]}]}},
         "unknown option `dedup.decontaminate.field`: did you mean `dedup.decontaminate.fields`?",

@@ -234,6 +234,8 @@ def _expected(error: ErrorDetails) -> str:
             return f"below {context['lt']:g}"
         case "too_short":
             return f"a list of {context['min_length']} or more"
+        case "string_too_short":
+            return "a text that is not empty"
         case "literal_error":
             return str(context["expected"]).replace("'", "`")
         case "missing":

@@ -48,6 +48,7 @@ MAX_COUNT = (1 << 32) - 1
 """Most of anything that is counted: what 32 bits hold, more than any row has."""
 
 Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
+Name = Annotated[str, Field(min_length=1)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 
 
@@ -71,7 +72,7 @@ class Read(Section):
     kind: Kind = "auto"
     shape: Shape = "auto"
     on_bad_row: OnBadRow = "stop"
-    carry: list[str] = []
+    carry: list[Name] = []
 
 
 class Truecase(Section):
@@ -188,8 +189,8 @@ class Benchmark(Section):
         fields: The fields that hold its texts; empty for all of a usual name, such as `turns` or `question`.
     """
 
-    path: Annotated[str, Field(min_length=1)]
-    fields: list[str] = []
+    path: Name
+    fields: list[Name] = []
 
     @model_validator(mode="before")
     @classmethod
