@@ -421,6 +421,21 @@ def test_the_command_line(command, examples, tmp_path, benchmark):
     assert f"{second}: 1 texts; 1 rows held one" in lines
 
 
+def test_data_that_is_the_benchmark_leaves_nothing(command, examples, tmp_path):
+    source = tmp_path / "chats.jsonl"
+    source.write_text(json.dumps(chat(0, DUCKS, TRAVEL)) + "\n")
+    arguments = ["--tokenizer", examples / "tokenizer", "--out", tmp_path / "out"]
+    done = command("prepare", source, *arguments, "--decontaminate", source)
+    assert done.returncode == 0, done.stderr
+    lines = " ".join(done.stdout.split())
+    assert "no row is left to train on; `zephyr-data show DIR --rejects` says why" in lines
+    assert "ready to train on" not in lines
+    (reject,) = command(
+        "show", tmp_path / "out", "--rejects", "--reason", "contaminated"
+    ).stdout.split("── ")[1:]
+    assert "1.0000 of the 8-grams of `" in reject
+
+
 @pytest.mark.slow
 def test_hostile_texts_neither_hang_nor_fill_the_memory(benchmark, tmp_path):
     """Many versions of one question, and messages that repeat it, have no space, or are one word."""

@@ -226,9 +226,16 @@ def render(result: Prepared) -> Group:
         _split_table(result),
         "",
         Text(
-            f"{repaired}\n{_near_lines(result)}{_contamination_lines(result)}{result.out}: ready to train on"
+            f"{repaired}\n{_near_lines(result)}{_contamination_lines(result)}{result.out}: {_outcome(result)}"
         ),
     )
+
+
+def _outcome(result: Prepared) -> str:
+    """What can be done with the rows: nothing if all were dropped, such as for a benchmark that is the data itself."""
+    if any(split.rows for split in result.splits.values()):
+        return "ready to train on"
+    return "no row is left to train on; `zephyr-data show DIR --rejects` says why"
 
 
 def _near_lines(result: Prepared) -> str:
