@@ -61,7 +61,7 @@ def test_help_is_complete(command):
             "--decontaminate",
             "--workers",
         ),
-        *("--seed", "--on-bad-row", "--carry", "--overwrite", "--measure-recall"),
+        *("--seed", "--verify", "--on-bad-row", "--carry", "--overwrite", "--measure-recall"),
         *("--no-report", "--quiet", "--help"),
     ]
 
