@@ -95,9 +95,9 @@ impl Jinja {
             return Ok(());
         }
         let Some(content) = run.find_contents(messages, add_generation_prompt, &out.text)? else {
-            return Err(unknown_spans(
-                "it changes the contents of messages, so that they cannot be found in what it prints",
-            ));
+            let reason = "it changes the contents of messages, so that they cannot be found in what it prints";
+            let assistant_unknown = want.assistant && !self.tagged;
+            return Err(if assistant_unknown { unknown_spans(reason) } else { unknown_contents(reason) });
         };
         for (span, assistant) in content {
             if assistant && want.assistant && !self.tagged {
@@ -248,6 +248,15 @@ fn unknown_spans(reason: &str) -> Error {
     }
 }
 
+/// The error for a text in which the special tokens that people wrote out cannot be told from the template's.
+fn unknown_contents(reason: &str) -> Error {
+    Error::Template {
+        message: format!("cannot tell special tokens of the template from their texts in messages: {reason}"),
+        hint: "drop chats with such texts, or set `allow_special_in_content`, which makes them special tokens"
+            .to_string(),
+    }
+}
+
 #[cfg(test)]
 #[expect(clippy::single_range_in_vec_init, reason = "one span is a list of spans")]
 mod tests {
@@ -299,7 +308,12 @@ mod tests {
         jinja.render(&chat(), false, want, &mut out).unwrap();
         assert_eq!((out.text.as_str(), out.assistant.clone()), (" Hi\n\nHello!", vec![5..11]));
         let message = jinja.render(&chat(), false, Want::ALL, &mut out).unwrap_err().to_string();
-        assert!(message.contains("it changes the contents of messages"), "{message}");
+        assert_eq!(
+            message,
+            "cannot apply the chat template: cannot tell special tokens of the template from their texts in messages: it \
+             changes the contents of messages, so that they cannot be found in what it prints\nhint: drop chats with such \
+             texts, or set `allow_special_in_content`, which makes them special tokens"
+        );
     }
 
     #[test]

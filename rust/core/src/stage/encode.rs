@@ -174,7 +174,7 @@ impl ChatEncoder {
         generation_prompt: bool,
         scratch: &'a mut Scratch,
     ) -> Result<&'a str> {
-        self.render(messages, generation_prompt, false, scratch)?;
+        self.template.render(messages, generation_prompt, Want::TEXT, &mut scratch.rendered)?;
         Ok(&scratch.rendered.text)
     }
 
