@@ -7,7 +7,7 @@
 use std::fmt::{self, Write};
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::ValueKind;
+use minijinja::value::{ValueKind, ValueOrKwargs};
 use minijinja::{AutoEscape, Environment, ErrorKind, Value};
 
 use super::marks::Marks;
@@ -72,6 +72,16 @@ pub(super) fn environment() -> Result<Environment<'static>> {
     env.add_test("iterable", move |value: &Value| has_length(value) || value.kind() == ValueKind::Iterable);
     env.add_function("raise_exception", |message: &Value| -> Result<Value, minijinja::Error> {
         Err(minijinja::Error::new(ErrorKind::InvalidOperation, "raised").with_source(Raised(message.to_string())))
+    });
+    env.add_function("namespace", |values: Option<ValueOrKwargs>| -> Result<Value, minijinja::Error> {
+        // transformers forbids what could be an attribute of Python's own.
+        let hidden = |key: &Value| key.as_str().is_some_and(|key| key.starts_with('_'));
+        let given = values.clone().map(ValueOrKwargs::into_value);
+        if given.is_some_and(|given| given.try_iter().is_ok_and(|mut keys| keys.any(|key| hidden(&key)))) {
+            let reason = "a name in a namespace begins with an underscore";
+            return Err(minijinja::Error::new(ErrorKind::InvalidOperation, reason));
+        }
+        minijinja::functions::namespace(values)
     });
     env.add_function("strftime_now", |_: &Value| -> Result<Value, minijinja::Error> {
         Err(minijinja::Error::new(ErrorKind::InvalidOperation, "date").with_source(Today))

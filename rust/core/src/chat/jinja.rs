@@ -14,8 +14,8 @@ use super::environment::{
 };
 use super::marks::{Marks, Side};
 use super::python::strip;
-use super::tags;
 use super::template::{Rendered, Want};
+use super::{tags, tricks};
 use crate::error::{Error, Result};
 use crate::record::{Message, Role};
 
@@ -46,6 +46,12 @@ impl Jinja {
             return Err(Error::Template {
                 message: format!("it is too long: {} bytes", source.len()),
                 hint: format!("a chat template has at most {LONGEST_SOURCE} bytes"),
+            });
+        }
+        if let Some(name) = tricks::find(source) {
+            return Err(Error::Template {
+                message: format!("it uses `{name}`, which is not the same here as in Python"),
+                hint: "write the template without it; a method needs its parentheses".to_string(),
             });
         }
         let texts: Vec<&str> = special.values().map(String::as_str).chain([source]).collect();

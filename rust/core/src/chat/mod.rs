@@ -14,6 +14,7 @@ mod native;
 mod python;
 mod tags;
 mod template;
+mod tricks;
 
 pub use mask::assistant_mask;
 pub use template::{ChatTemplate, Rendered, Want};

@@ -46,6 +46,24 @@ pub(super) fn rewrite(source: &str) -> (String, bool) {
     (out, tagged)
 }
 
+/// The expressions and statements of a template, without its comments and raw blocks.
+pub(super) fn constructs(source: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    let mut rest = source;
+    while let Some(at) = rest.find('{') {
+        rest = &rest[at..];
+        let (text, after) = rest.split_at(construct(rest));
+        rest = after;
+        if tag(text).is_some_and(|(name, ..)| name == "raw") {
+            rest = &rest[raw_end(rest)..];
+        }
+        if text.starts_with("{{") || text.starts_with("{%") {
+            found.push(text);
+        }
+    }
+    found
+}
+
 /// The length of the comment, expression or statement that `text` begins with; 1 if it is only a brace.
 fn construct(text: &str) -> usize {
     let (open, close) = match text.as_bytes().get(1) {
