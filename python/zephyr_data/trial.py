@@ -8,8 +8,8 @@ twice, takes longer than anyone waits, and one nested ten thousand times deep ov
 can stop that, so a child renders the probes first, with a limit on its CPU time and its memory. It never loads transformers
 or the real tokenizer: what is on trial is the template.
 
-What this does not find is a template that is hostile only to certain chats. Templates that are formatted natively are not
-executed at all, and are not tried.
+What this does not find is a template that is hostile only to certain chats: with one of those it can still hang or crash the
+process. Templates that are formatted natively are not executed at all, and are not tried.
 """
 
 from __future__ import annotations
