@@ -82,6 +82,15 @@ INPUTS = {
             "\nhint: fetch or write the file again"
         ),
     ),
+    # The first four bytes of a stream are a length: of text, more than a gigabyte, which is not to be asked for.
+    "text under the name of an Arrow file": (
+        "a.arrow",
+        ROW,
+        (
+            "cannot read `{path}`: not an Arrow file that can be read: Io error: a message claims "
+            f"{int.from_bytes(ROW[:4], 'little')} bytes, {len(ROW) - 4} are left\nhint: fetch or write the file again"
+        ),
+    ),
     "no object": (
         "a.jsonl",
         ROW + b"[1]\n",

@@ -9,6 +9,7 @@ use parquet::file::reader::ChunkReader;
 
 use super::batch::Batch;
 use super::codec::{self, Codec};
+use super::guard::{each_guarded, guarded};
 use super::{InputFile, Position, Rows, Stretches};
 use crate::error::{Error, Result};
 
@@ -32,24 +33,50 @@ pub(super) fn open(file: &InputFile, position: &Position) -> Result<Stretches> {
 fn batches(file: &InputFile, reader: impl ChunkReader + 'static) -> Result<Stretches> {
     let damaged = {
         let name = file.name.clone();
-        move |error: &dyn std::fmt::Display| Error::Format {
+        move |error: String| Error::Format {
             path: name.to_string(),
             message: format!("not a Parquet file that can be read: {error}"),
             hint: "fetch or write the file again".into(),
         }
     };
-    let builder = ParquetRecordBatchReaderBuilder::try_new(reader).map_err(|error| damaged(&error))?;
+    let builder = guarded(|| ParquetRecordBatchReaderBuilder::try_new(reader)).map_err(&damaged)?;
     let schema = builder.schema().clone();
     let fields: Arc<[String]> = schema.fields().iter().map(|field| field.name().clone()).collect();
     let roots = schema.fields().iter().enumerate().filter(|(_, field)| file.wants(field.name()));
     let mask = ProjectionMask::roots(builder.parquet_schema(), roots.map(|(index, _)| index));
-    let reader = builder.with_projection(mask).with_batch_size(BATCH).build().map_err(|error| damaged(&error))?;
+    let builder = builder.with_projection(mask).with_batch_size(BATCH);
+    let reader = guarded(|| builder.build()).map_err(&damaged)?;
     let (name, mut first_row) = (file.name.clone(), 1);
-    Ok(Box::new(reader.map(move |batch| {
-        let batch = batch.map_err(|error| damaged(&error))?;
+    Ok(Box::new(each_guarded(reader).map(move |batch| {
+        let batch = batch.map_err(&damaged)?;
         let rows = batch.num_rows() as u64;
         let batch = Batch { file: name.clone(), first_row, rows: batch, fields: fields.clone() };
         first_row += rows;
         Ok(Rows::Batch(batch))
     })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{ArrayRef, RecordBatch, StringArray};
+    use parquet::arrow::ArrowWriter;
+
+    #[test]
+    fn no_damaged_byte_is_a_panic() {
+        let text = Arc::new(StringArray::from(vec!["one", "two"])) as ArrayRef;
+        let batch = RecordBatch::try_from_iter([("text", text)]).unwrap();
+        let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        let bytes = writer.into_inner().unwrap();
+        let file = InputFile::new("a.parquet".as_ref()).unwrap();
+        let mut panics = 0;
+        for (at, put) in (0..bytes.len()).flat_map(|at| [0, 3, 0x7F, 0xFF].map(|put| (at, put))) {
+            let mut damaged = bytes.clone();
+            damaged[at] = put;
+            let found = batches(&file, bytes::Bytes::from(damaged)).and_then(Iterator::collect::<Result<Vec<_>>>);
+            panics += usize::from(found.is_err_and(|error| error.to_string().contains("the decoder stopped")));
+        }
+        assert!(panics > 0, "no damage trips the crate any more");
+    }
 }
