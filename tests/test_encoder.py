@@ -223,3 +223,23 @@ def test_the_example_of_the_page_runs(monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     (tmp_path / "page.py").write_text(program, encoding="utf-8")
     assert "encoder" in runpy.run_path(str(tmp_path / "page.py"))
+
+
+# ---- the first ids only ----
+
+
+@pytest.mark.parametrize("add", [False, True])
+@pytest.mark.parametrize("most", [2, 3, 7, 50, 10_000])
+def test_the_first_ids_are_transformers_own(both, add, most):
+    encoder, live = both
+    texts = [*HARD, " ".join(HARD), "a b\n" * 5000]
+    ids = encoder.encode(texts, add_special_tokens=add, max_length=most).to_pylist()
+    for text, found in zip(texts, ids, strict=True):
+        expected = live(text, add_special_tokens=add, truncation=True, max_length=most)
+        assert found == expected["input_ids"], text
+
+
+def test_no_ids_and_fewer(encoder):
+    assert encoder.encode(["a b", None], max_length=0).to_pylist() == [[], None]
+    with pytest.raises(ConfigError, match=r"`max_length` must be at least 0, found: `-1`\nhint: "):
+        encoder.encode(["a"], max_length=-1)

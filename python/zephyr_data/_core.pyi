@@ -131,8 +131,11 @@ class ChatEncoder:
         """What makes the ids: `exact-fast` or `tokenizers`."""
     def encode(self, messages: _ArrowArray) -> _ArrowArray:
         """Encodes `list<struct<role, content>>` to `struct<input_ids: list<int32>, assistant_masks: list<int8>>`."""
-    def encode_texts(self, texts: _ArrowArray) -> _ArrowArray:
-        """Encodes strings to `list<int32>`, without a template and without adding special tokens; nulls stay."""
+    def encode_texts(self, texts: _ArrowArray, max_length: int | None = None) -> _ArrowArray:
+        """Encodes strings to `list<int32>`, without a template and without adding special tokens; nulls stay.
+
+        With `max_length` the first ids only; no more of a text is encoded than they need.
+        """
 
 def clean(
     inputs: Sequence[_Path | tuple[_Path, str] | tuple[_Path, str, str]],

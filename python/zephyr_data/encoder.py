@@ -88,7 +88,11 @@ class Encoder:
         return str(self.core.template)
 
     def encode(
-        self, texts: Sequence[str | None] | Exported, *, add_special_tokens: bool = False
+        self,
+        texts: Sequence[str | None] | Exported,
+        *,
+        add_special_tokens: bool = False,
+        max_length: int | None = None,
     ) -> pa.ListArray:
         """Ids of each text, equal to `tokenizer(text, add_special_tokens=…)`: the text of a special token becomes the token.
 
@@ -96,19 +100,27 @@ class Encoder:
             texts: A list of strings, or an Arrow array of strings from any library that exports one (pyarrow, polars).
             add_special_tokens: Whether the tokenizer adds what it puts around a text, such as `<s>`. The `tokenizers`
                 package does that, text by text, so it is much slower.
+            max_length: The most ids of a text, as with `truncation=True` and truncation on the right; no more of a text is
+                encoded than they need, unless special tokens are added.
 
         Returns:
             An array of `list<int32>`, as long as `texts`; what is null or `None` stays null.
 
         Raises:
             DataError: An element is no string.
+            ConfigError: `max_length` is negative, or too small for the special tokens.
         """
         import pyarrow as pa
 
         array = _strings(texts)
+        if max_length is not None and max_length < 0:
+            raise ConfigError(
+                f"`max_length` must be at least 0, found: `{max_length}`\nhint: leave it out for all ids",
+                key="max_length",
+            )
         if not add_special_tokens:
-            return cast("pa.ListArray", pa.array(self.core.encode_texts(array)))
-        backend = self._backend
+            return cast("pa.ListArray", pa.array(self.core.encode_texts(array, max_length)))
+        backend = self._bounded(max_length)
         ids = [
             None if text is None else backend.encode(text, add_special_tokens=True).ids
             for text in array.to_pylist()
@@ -135,6 +147,22 @@ class Encoder:
         return pa.Table.from_batches(
             [pa.RecordBatch.from_struct_array(cast("pa.StructArray", encoded))]
         )
+
+    def _bounded(self, max_length: int | None) -> Backend:
+        """The tokenizer with what it adds around a text, and with this many ids at most."""
+        backend = self._backend
+        if max_length is None:
+            return backend
+        backend = type(backend).from_str(self._spec.backend)
+        backend.no_padding()
+        try:
+            backend.enable_truncation(max_length)
+        except ValueError as error:
+            raise ConfigError(
+                f"cannot cut texts to {max_length} ids: {error}\nhint: it must leave room for the special tokens",
+                key="max_length",
+            ) from error
+        return backend
 
     @functools.cached_property
     def _backend(self) -> Backend:

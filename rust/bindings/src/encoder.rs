@@ -89,8 +89,9 @@ impl ChatEncoder {
         })
     }
 
-    /// Ids of each text, without a template; nulls stay null.
-    fn encode_texts(&self, py: Python<'_>, texts: PyArray) -> PyResult<PyArray> {
+    /// Ids of each text, or the first `max_length` of them, without a template; nulls stay null.
+    #[pyo3(signature = (texts, max_length = None))]
+    fn encode_texts(&self, py: Python<'_>, texts: PyArray, max_length: Option<usize>) -> PyResult<PyArray> {
         let (array, _) = texts.into_inner();
         if !matches!(array.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) {
             let found = array.data_type();
@@ -104,7 +105,7 @@ impl ChatEncoder {
             for text in strings.as_string::<i64>() {
                 ids.clear();
                 if let Some(text) = text {
-                    self.encoder.text(text, &mut scratch, &mut ids).map_err(CoreError::from)?;
+                    self.encoder.text(text, max_length, &mut scratch, &mut ids).map_err(CoreError::from)?;
                 }
                 // The offsets of a list are 32 bits wide.
                 if lists.values().values_slice().len() + ids.len() > i32::MAX as usize {

@@ -179,9 +179,12 @@ impl ChatEncoder {
     }
 
     /// Appends the ids of one text by itself, without a template, as transformers gives them with
-    /// `add_special_tokens=False`: the texts of special tokens become special tokens.
-    pub fn text(&self, text: &str, scratch: &mut Scratch, out: &mut Vec<u32>) -> Result<()> {
-        self.tokenizer.encode_ids(text, &mut scratch.fast, out)
+    /// `add_special_tokens=False`: the texts of special tokens become special tokens. With `most`, only so many of them.
+    pub fn text(&self, text: &str, most: Option<usize>, scratch: &mut Scratch, out: &mut Vec<u32>) -> Result<()> {
+        match most {
+            Some(most) => self.tokenizer.encode_first(text, most, &mut scratch.fast, out),
+            None => self.tokenizer.encode_ids(text, &mut scratch.fast, out),
+        }
     }
 
     /// Ids of a preference, cut where trl cuts them: the answers begin where the prompt's ids end or, should the prompt be

@@ -1,5 +1,5 @@
-//! Masks from marks against masks from offsets, for the engines' own tests: where the marks are said to be known, both must
-//! be equal to the token.
+//! What the engines' own tests share: masks from marks against masks from offsets, which must be equal to the token where the
+//! marks are said to be known; and the first ids of a text against all of them.
 
 use std::ops::Range;
 
@@ -50,4 +50,15 @@ pub(super) fn every_other(pieces: &[String]) -> (String, Vec<Range<usize>>) {
     }
     spans.retain(|span| !span.is_empty());
     (text, spans)
+}
+
+/// The first ids of a text are those of the whole, whatever their number.
+pub(super) fn check_first(tokenizer: &Tokenizer, text: &str) {
+    let (mut all, mut scratch) = (Vec::new(), Scratch::default());
+    tokenizer.encode_ids(text, &mut scratch, &mut all).unwrap();
+    for limit in [0, 1, 2, 3, 7, all.len() / 2, all.len().saturating_sub(1), all.len(), all.len() + 1, usize::MAX] {
+        let mut first = Vec::new();
+        tokenizer.encode_first(text, limit, &mut scratch, &mut first).unwrap();
+        assert_eq!(first, all[..limit.min(all.len())], "{limit} of {text:?}");
+    }
 }

@@ -36,7 +36,7 @@ pub(in crate::tokenize) struct Memo {
     pub(super) used: usize,
     long: Long,
     /// Pieces and those that had to be encoded.
-    pub(super) seen: [u64; 2],
+    pub(in crate::tokenize) seen: [u64; 2],
 }
 
 impl Default for Memo {

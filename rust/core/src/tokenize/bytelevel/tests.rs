@@ -10,7 +10,7 @@ use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel as Crate;
 
 use super::super::Tokenizer;
-use super::super::masks_tests::{compare, every_other};
+use super::super::masks_tests::{check_first, compare, every_other};
 use super::super::split::Pattern;
 use super::super::split::tests::texts;
 use super::*;
@@ -182,6 +182,11 @@ fn masks_of_answers() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn random_first_ids_are_those_of_the_whole(texts in proptest::collection::vec(marked(), 0..6)) {
+        PAIRS.iter().for_each(|pair| check_first(&pair.ours, &texts.concat()));
+    }
 
     #[test]
     fn random_continuations_have_the_ids_of_the_whole(left in marked(), right in marked()) {

@@ -63,6 +63,14 @@ pub(super) struct Scratch {
     work: Work,
 }
 
+impl Scratch {
+    /// How many units have been looked up.
+    #[cfg(test)]
+    fn pieces_seen(&self) -> u64 {
+        self.memo.seen[0]
+    }
+}
+
 impl SentencePiece {
     /// Reads the definition of a backend, if it is of this kind in every respect.
     pub(super) fn recognise(definition: &Value) -> Option<SentencePiece> {

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::tokenize::masks_tests::{compare, every_other};
+use crate::tokenize::masks_tests::{check_first, compare, every_other};
 use crate::tokenize::{Encoded, Scratch, Tokenizer};
 
 /// A vocabulary with spaces within and before tokens, merges of several ranks for one text, and characters that it lacks.
@@ -96,6 +96,15 @@ fn marks_are_numbers_of_tokens_or_unknown() {
 }
 
 #[test]
+fn the_rest_of_a_long_text_is_not_encoded() {
+    let tokenizer = &forms()[0];
+    let (mut scratch, mut out) = (Scratch::default(), Vec::new());
+    let text = "ab 12\n".repeat(100_000);
+    tokenizer.encode_first(&text, 10, &mut scratch, &mut out).unwrap();
+    assert!(out.len() == 10 && scratch.sentence_piece.pieces_seen() < 200);
+}
+
+#[test]
 fn a_continuation_is_encoded_by_itself_where_nothing_joins() {
     for tokenizer in forms() {
         let behind = |left: &str, right: &str| {
@@ -166,6 +175,14 @@ proptest! {
             let before = expected.offsets.iter().filter(|(_, end)| *end as usize <= left.len()).count();
             prop_assert_eq!(at, [before as u32, ids.len() as u32]);
         }
+    }
+
+    #[test]
+    fn random_first_ids_are_those_of_the_whole(text in "([ab ▁cé12.\n😀ß]|</s>|<s>|ab ab){0,80}") {
+        thread_local! {
+            static FORMS: Vec<Tokenizer> = forms();
+        }
+        FORMS.with(|forms| forms.iter().for_each(|tokenizer| check_first(tokenizer, &text)));
     }
 
     #[test]
