@@ -11,6 +11,7 @@
 //! assert_eq!((out.ids, out.offsets), (vec![1, 0], vec![(0, 1), (2, 3)]));
 //! ```
 
+mod added;
 mod bytelevel;
 mod compose;
 mod fallback;
@@ -27,8 +28,9 @@ use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::error::Result;
+use added::Part;
 use bytelevel::ByteLevel;
-use fallback::{Fallback, Part};
+use fallback::Fallback;
 use sentencepiece::{Place, SentencePiece};
 
 /// A tokenizer, ready to be used from any thread.

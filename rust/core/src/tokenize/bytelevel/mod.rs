@@ -16,8 +16,8 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
+use super::added::{Added, Part};
 use super::compose::compose;
-use super::fallback::{Added, Part};
 use super::split::{Classes, Pattern};
 use alphabet::Alphabet;
 pub(super) use memo::Memo;

@@ -1,0 +1,186 @@
+//! Added tokens: what a text is made of before anything else happens to it.
+//!
+//! They are looked for leftmost first and of those the longest, as the `tokenizers` crate does it; what lies between them are
+//! stretches of text. Where contents must not be read as special tokens, the search knows which places are only text.
+
+use std::ops::Range;
+
+use aho_corasick::{AhoCorasick, Input, MatchKind};
+use tokenizers::normalizer::Range as Referential;
+use tokenizers::{AddedToken, NormalizedString, Token};
+
+use super::fallback::failed;
+use crate::error::Result;
+
+/// What a text is made of: added tokens and the stretches between them.
+pub(super) enum Part<'a> {
+    /// Text, not empty.
+    Stretch(&'a str),
+    /// An added token, and where it stands.
+    Token(u32, Range<usize>),
+}
+
+/// Added tokens and the automaton that finds them: leftmost first, of those the longest.
+#[derive(Debug)]
+pub(super) struct Added {
+    pub(super) tokens: Vec<(u32, AddedToken)>,
+    pub(super) finder: AhoCorasick,
+}
+
+/// How a match lies to the spans that hold only text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Touch {
+    /// Outside of them: the template wrote it.
+    No,
+    /// Within one of them: a person wrote it.
+    Within,
+    /// Over a border, which is at this byte: no one wrote it as a whole.
+    Across(usize),
+}
+
+/// How `range` lies to the ascending spans `literal`.
+pub(super) fn touches(literal: &[Range<usize>], range: &Range<usize>) -> Touch {
+    let from = literal.partition_point(|span| span.end <= range.start);
+    let Some(span) = literal[from..].iter().find(|span| !span.is_empty()) else { return Touch::No };
+    if span.start >= range.end {
+        Touch::No
+    } else if span.start > range.start {
+        Touch::Across(span.start)
+    } else if span.end < range.end {
+        Touch::Across(span.end)
+    } else {
+        Touch::Within
+    }
+}
+
+impl Added {
+    /// The tokens and what they look like in the text that is searched.
+    pub(super) fn new(tokens: Vec<(u32, AddedToken)>, pattern: impl Fn(&str) -> Result<String>) -> Result<Added> {
+        let patterns = tokens.iter().map(|(_, token)| pattern(&token.content)).collect::<Result<Vec<_>>>()?;
+        let patterns: Vec<&str> = patterns.iter().map(String::as_str).collect();
+        Ok(Added { finder: automaton(&patterns)?, tokens })
+    }
+
+    /// Whether one of them may lie over a border between `left` and `right`, or eat up white space there.
+    pub(super) fn may_cross(&self, left: char, right: char) -> bool {
+        let both = String::from_iter([left, right]);
+        self.tokens.iter().any(|(_, token)| token.lstrip || token.rstrip || token.content.contains(&both))
+    }
+
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
+    /// Whether one of them stands in `text`.
+    pub(super) fn is_in(&self, text: &str) -> bool {
+        !self.is_empty() && self.finder.is_match(text)
+    }
+
+    /// Whether the last of what `text` is made of is one of them.
+    pub(super) fn ends_with_one(&self, text: &str) -> bool {
+        let mut last = false;
+        self.parts(text, |part| last = matches!(part, Part::Token(..)));
+        last
+    }
+
+    /// Visits added tokens and the stretches between them, in their order.
+    pub(super) fn parts<'a>(&self, text: &'a str, mut visit: impl FnMut(Part<'a>)) {
+        let mut done = 0;
+        if !self.tokens.is_empty() {
+            for hit in self.finder.find_iter(text) {
+                let (id, token) = &self.tokens[hit.pattern().as_usize()];
+                let (mut start, mut end) = (hit.start(), hit.end());
+                if token.lstrip {
+                    start = text[..start].trim_end().len().max(done);
+                }
+                if token.rstrip {
+                    end += text[end..].len() - text[end..].trim_start().len();
+                }
+                if done < start {
+                    visit(Part::Stretch(&text[done..start]));
+                }
+                visit(Part::Token(*id, start..end));
+                done = end;
+            }
+        }
+        if done < text.len() {
+            visit(Part::Stretch(&text[done..]));
+        }
+    }
+
+    /// Cuts `part` at its added tokens, except for special ones that are only text.
+    pub(super) fn split(
+        &self,
+        part: &NormalizedString,
+        literal: &[Range<usize>],
+    ) -> Vec<(NormalizedString, Option<Vec<Token>>)> {
+        let cut = |id: Option<u32>, range: Range<usize>| {
+            let slice = part.slice(Referential::Normalized(range))?;
+            let tokens = id.map(|id| vec![Token::new(id, slice.get().to_owned(), (0, slice.len()))]);
+            Some((slice, tokens))
+        };
+        let text = part.get();
+        let mut parts = Vec::new();
+        let mut done = 0;
+        let (mut at, mut limit) = (0, text.len());
+        loop {
+            let Some(hit) = self.finder.find(Input::new(text).span(at..limit)) else {
+                if limit == text.len() {
+                    break;
+                }
+                (at, limit) = (limit, text.len());
+                continue;
+            };
+            let (id, token) = &self.tokens[hit.pattern().as_usize()];
+            if token.special {
+                match place(part, hit.start()..hit.end()).map_or(Touch::No, |place| touches(literal, &place)) {
+                    Touch::No => {}
+                    Touch::Within => {
+                        at = hit.end();
+                        continue;
+                    }
+                    // What the template wrote before the border may still hold a token of its own.
+                    Touch::Across(border) => {
+                        let before = border.saturating_sub(part.offsets_original().0);
+                        let same = text.len() == part.offsets_original().1 - part.offsets_original().0;
+                        if same && (hit.start() + 1..hit.end()).contains(&before) {
+                            (at, limit) = (hit.start(), before);
+                        } else {
+                            at = hit.end();
+                        }
+                        continue;
+                    }
+                }
+            }
+            at = hit.end();
+            let (mut start, mut end) = (hit.start(), hit.end());
+            if token.lstrip {
+                start = text[..start].trim_end().len().max(done);
+            }
+            if token.rstrip {
+                end += text[end..].len() - text[end..].trim_start().len();
+            }
+            if done < start {
+                parts.extend(cut(None, done..start));
+            }
+            parts.extend(cut(Some(*id), start..end));
+            done = end;
+        }
+        if done != text.len() {
+            parts.extend(cut(None, done..text.len()));
+        }
+        parts
+    }
+}
+
+/// Where a piece of a part stands in the whole text.
+fn place(part: &NormalizedString, range: Range<usize>) -> Option<Range<usize>> {
+    let start = part.offsets_original().0;
+    let range = part.convert_offsets(Referential::Normalized(range))?;
+    Some(start + range.start..start + range.end)
+}
+
+pub(super) fn automaton(patterns: &[&str]) -> Result<AhoCorasick> {
+    AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(patterns).map_err(|error| failed(&error))
+}
