@@ -67,6 +67,14 @@ impl Added {
         self.tokens.iter().any(|(_, token)| token.lstrip || token.rstrip || token.content.contains(&both))
     }
 
+    /// The same for tokens that are looked for in normalized text: what stands beside the border may be another character
+    /// there, and so may what the token's content says. Only between ASCII and for tokens of ASCII are both what they seem.
+    pub(super) fn may_cross_normalized(&self, left: char, right: char) -> bool {
+        let plain =
+            left.is_ascii() && right.is_ascii() && self.tokens.iter().all(|(_, token)| token.content.is_ascii());
+        !self.is_empty() && (!plain || self.may_cross(left, right))
+    }
+
     /// Whether there are none.
     pub(super) fn is_empty(&self) -> bool {
         self.tokens.is_empty()

@@ -79,6 +79,15 @@ pub struct Encoded {
 }
 
 impl Engine {
+    /// Whether within a stretch of text no token holds these two, one behind the other, and what stands before them has the
+    /// same tokens by itself.
+    fn is_border(&self, left: char, right: char) -> bool {
+        match self {
+            Engine::ByteLevel(engine) => engine.border_is_exact(left, right),
+            Engine::SentencePiece(engine) => engine.is_cut(left, right),
+        }
+    }
+
     /// Whether stretches of text may get a space before them, so that their first token is not their own.
     fn adds_spaces(&self) -> bool {
         match self {
@@ -247,21 +256,21 @@ impl Tokenizer {
             return Ok(true);
         };
         let (Some(engine), Some((raw, normalized))) = (&self.engine, self.fallback.added()) else { return Ok(false) };
-        if raw.may_cross(left, right) || normalized.may_cross(left, right) {
+        if raw.may_cross(left, right) || normalized.may_cross_normalized(left, right) {
             return Ok(false);
         }
         match engine {
-            Engine::ByteLevel(engine) => {
-                let exact = engine.border_is_exact(left, right);
+            Engine::ByteLevel(_) => {
+                let exact = engine.is_border(left, right);
                 if exact {
                     self.encode_ids(behind, scratch, out)?;
                 }
                 Ok(exact)
             }
-            Engine::SentencePiece(engine) => {
+            Engine::SentencePiece(sentence_piece) => {
                 // A space may be put before a stretch, but not where one goes on over the border.
                 let whole = raw.ends_with_one(before);
-                if !whole && !engine.is_cut(left, right) {
+                if !whole && !engine.is_border(left, right) {
                     return Ok(false);
                 }
                 self.own(scratch);
@@ -272,7 +281,7 @@ impl Tokenizer {
                         Part::Token(id, _) => out.push(id),
                         Part::Stretch(stretch) => {
                             let place = if goes_on { Place::Inside } else { Place::Behind };
-                            engine.encode(stretch, place, &[], scratch, out, &mut Vec::new());
+                            sentence_piece.encode(stretch, place, &[], scratch, out, &mut Vec::new());
                         }
                     }
                     goes_on = false;
@@ -306,11 +315,10 @@ impl Tokenizer {
         let begin = (at.min(text.len())..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
         let Some(mut left) = text[..begin].chars().next_back() else { return text.len() };
         for (place, right) in text[begin..].char_indices() {
-            let exact = match engine {
-                Engine::ByteLevel(engine) => engine.border_is_exact(left, right),
-                Engine::SentencePiece(engine) => engine.is_cut(left, right),
-            };
-            if exact && !raw.may_cross(left, right) && !normalized.may_cross(left, right) {
+            if engine.is_border(left, right)
+                && !raw.may_cross(left, right)
+                && !normalized.may_cross_normalized(left, right)
+            {
                 return begin + place;
             }
             left = right;

@@ -238,6 +238,24 @@ fn a_continuation_is_encoded_by_itself_where_the_border_is_exact() {
     }
 }
 
+/// NFC makes a K of a Kelvin sign, and one character of a letter and its accent: the tokens are found over the border only then.
+#[test]
+fn a_token_of_normalized_text_may_cross_where_its_content_does_not() {
+    for (token, left, right) in
+        [("K x", "a\u{212a}", " x"), ("e\u{301} x", "b\u{e9}", " x"), ("a e\u{301}", "a", " \u{e9}")]
+    {
+        let mut definition = definition(&split(Pattern::Qwen2), &json!({"type": "NFC"}), false);
+        definition["added_tokens"] = json!([{"id": 1001, "content": token, "special": false, "single_word": false,
+            "lstrip": false, "rstrip": false, "normalized": true}]);
+        let pair = Pair::new(&definition);
+        let (text, mut scratch, mut out) = (format!("{left}{right}"), super::super::Scratch::default(), Vec::new());
+        let id = pair.truth.token_to_id(token).unwrap();
+        assert!(pair.truth.encode_fast(text.as_str(), false).unwrap().get_ids().contains(&id), "{text:?}");
+        assert!(!pair.ours.encode_behind(&text, left.len(), &mut scratch, &mut out).unwrap(), "{text:?}");
+        check_first(&pair.ours, &format!("{text} and so on"));
+    }
+}
+
 /// Tokens that no merge gives: with `ignore_merges` a piece that looks like one becomes it, else never.
 #[test]
 fn whole_tokens_go_before_merges_only_if_asked() {
