@@ -22,19 +22,17 @@ import itertools
 import json
 import math
 import os
-import platform
 import random
 import resource
 import subprocess
 import sys
 import tempfile
-import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute
+from figures import environment, writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -265,23 +263,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="append the figures to this file")
     options = parser.parse_args()
 
-    def say(line: dict[str, object]) -> None:
-        print(json.dumps(line), flush=True)
-        if options.json:
-            with options.json.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-
-    say(
-        {
-            "command": " ".join(["python", "benches/dedup.py", *sys.argv[1:]]),
-            "cpu": platform.processor() or platform.machine(),
-            "cpus": os.cpu_count(),
-            "load": os.getloadavg()[0],
-            "time": time.strftime("%Y-%m-%d"),
-            "python": platform.python_version(),
-            "versions": {name: version(name) for name in ("zephyr-data", "pyarrow")},
-        }
-    )
+    say = writer(options.json)
+    say(environment("dedup.py", ("zephyr-data", "pyarrow")))
     modes = {"peers": beside_peers, "keys": exact_keys, "stage": stage_alone, "scale": scale}
     modes[options.what](options, say)
 

@@ -19,13 +19,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import re
 import subprocess
 import sys
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
+
+from figures import environment, run, writer
 
 SHARED = Path(os.environ.get("ZEPHYR_DATA_SHARED", "../shared/data"))
 INPUT = SHARED / "chats_single_turn.jsonl.zst"
@@ -69,27 +69,14 @@ for name, took, size in (("cold", cold, megabytes), ("warm", warm, megabytes), (
 """
 
 
-def run(command: list[str]) -> list[dict[str, object]]:
-    """A program to its end: its lines of figures, or its own last words and an end of the bench."""
-    result = subprocess.run(
-        command,
-        check=False,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONHASHSEED": "0"},
-    )
-    if result.returncode:
-        said = "\n".join(result.stderr.splitlines()[-3:])
-        sys.exit(
-            f"failed: {' '.join(command[:3])} …\n{said}"
-            "\nhint: a peer needs its packages; ZEPHYR_DATA_PEERS names an interpreter that has them"
-        )
-    return [json.loads(line) for line in result.stdout.splitlines() if '"engine"' in line]
+def lines_of(command: list[str]) -> list[dict[str, object]]:
+    """The lines of figures that a program prints."""
+    return [json.loads(line) for line in run(command).stdout.splitlines() if '"engine"' in line]
 
 
 def ours(rows: Path, tokenizer: Path) -> list[dict[str, object]]:
     """Cold, warm and chats."""
-    return run([sys.executable, "-c", OURS, str(PEERS.parent), str(rows), str(tokenizer)])
+    return lines_of([sys.executable, "-c", OURS, str(PEERS.parent), str(rows), str(tokenizer)])
 
 
 def peer(engine: str, rows: Path, tokenizer: Path) -> list[dict[str, object]]:
@@ -97,7 +84,7 @@ def peer(engine: str, rows: Path, tokenizer: Path) -> list[dict[str, object]]:
     python = os.environ.get("ZEPHYR_DATA_PEERS", sys.executable)
     command = [python, str(PEERS), "tokenize", str(rows), "--tokenizer", str(tokenizer)]
     found = []
-    for line in run([*command, "--engines", engine, "--threads", "1"]):
+    for line in lines_of([*command, "--engines", engine, "--threads", "1"]):
         if "skipped" in line:
             found.append({"engine": engine, "skipped": line["skipped"]})
             continue
@@ -172,21 +159,8 @@ def main() -> None:
     if not INPUT.exists():
         sys.exit(f"no shared data at `{SHARED}`\nhint: set ZEPHYR_DATA_SHARED")
 
-    def say(line: dict[str, object]) -> None:
-        print(json.dumps(line), flush=True)
-        if arguments.json:
-            with arguments.json.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-
-    say(
-        {
-            "command": " ".join(["python", "benches/encode.py", *sys.argv[1:]]),
-            "cpu": platform.processor() or platform.machine(),
-            "load": round(os.getloadavg()[0], 2),
-            "python": platform.python_version(),
-            "versions": {name: version(name) for name in PACKAGES},
-        }
-    )
+    say = writer(arguments.json)
+    say(environment("encode.py", PACKAGES))
     rows = read_rows()
     with tempfile.TemporaryDirectory() as folder:
         for kind in arguments.select:

@@ -22,12 +22,12 @@ import argparse
 import hashlib
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
+
+from figures import environment, run, writer
 
 SHARED = Path(os.environ.get("ZEPHYR_DATA_SHARED", "../shared/data"))
 INPUTS = ("chats_single_turn.jsonl.zst", "chats_multi_turn_train.jsonl.zst")
@@ -66,18 +66,6 @@ def ours(rows: Path, tokenizer: Path, out: Path, workers: int) -> dict[str, obje
         "test": packed["test"],
         "sha256": folder_hash(out),
     }
-
-
-def run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    """A program to its end; if it fails, its own last words and an end of the bench."""
-    result = subprocess.run(command, check=False, capture_output=True, text=True)
-    if result.returncode:
-        said = "\n".join(result.stderr.splitlines()[-3:])
-        sys.exit(
-            f"failed: {' '.join(command[:3])} …\n{said}"
-            "\nhint: a peer needs its packages; ZEPHYR_DATA_PEERS names an interpreter that has them"
-        )
-    return result
 
 
 def folder_hash(folder: Path) -> str:
@@ -165,21 +153,8 @@ def main() -> None:
     if not tokenizer.exists():
         sys.exit(f"no shared data at `{SHARED}`\nhint: set ZEPHYR_DATA_SHARED")
 
-    def say(line: dict[str, object]) -> None:
-        print(json.dumps(line), flush=True)
-        if arguments.json:
-            with arguments.json.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-
-    say(
-        {
-            "command": " ".join(["python", "benches/prepare.py", *sys.argv[1:]]),
-            "cpu": platform.processor() or platform.machine(),
-            "cpus": os.cpu_count(),
-            "python": platform.python_version(),
-            "versions": {name: version(name) for name in PACKAGES},
-        }
-    )
+    say = writer(arguments.json)
+    say(environment("prepare.py", PACKAGES))
     lines = read_lines(arguments.rows)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)

@@ -28,6 +28,7 @@ import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from figures import writer
 from steps.model import PRESETS
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "training"))
@@ -136,12 +137,7 @@ def main() -> None:
             print(json.dumps(one(options, options.in_process)))
         return
 
-    def say(line: dict) -> None:
-        print(json.dumps(line), flush=True)
-        if options.json:
-            with options.json.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-
+    say = writer(options.json)
     say(environment(options))
     asked = sys.argv[2:] if options.what else sys.argv[1:]
     for what in [options.what] if options.what else COLUMNS:

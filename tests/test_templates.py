@@ -131,9 +131,19 @@ def test_the_message_names_the_limit():
     assert caught.value.key == "tokenizer"
 
 
-def test_templates_that_only_refuse_pass_the_trial():
+def test_templates_that_only_refuse_pass_the_trial(monkeypatch):
+    statuses = []
+
+    def run(*arguments, **options):
+        done = real(*arguments, **options)
+        statuses.append(done.returncode)
+        return done
+
+    real = subprocess.run
+    monkeypatch.setattr(subprocess, "run", run)
     try_template("x", "{{ raise_exception('no') }}", {})
     try_template("x", "{% for m in messages %}{{ m.content + eos_token }}{% endfor %}", {})
+    assert statuses == [0, 0], "both were tried, and came to an end"
 
 
 @pytest.mark.usefixtures("transformers")
