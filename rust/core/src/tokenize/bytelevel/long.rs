@@ -74,8 +74,16 @@ impl Long {
         }
     }
 
+    /// All pieces and their tokens.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&[u8], &[u32])> {
+        self.entries.iter().map(|entry| {
+            let (piece, ids) = (entry.piece as usize, entry.ids as usize);
+            (&self.pieces[piece..piece + usize::from(entry.length)], &self.ids[ids..ids + usize::from(entry.count)])
+        })
+    }
+
     /// Forgets everything.
-    pub(super) fn clear(&mut self) {
+    fn clear(&mut self) {
         self.table.fill(0);
         self.entries.clear();
         self.pieces.clear();

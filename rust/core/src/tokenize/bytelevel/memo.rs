@@ -11,8 +11,8 @@ use super::long::Long;
 const SHORT: usize = 15;
 /// So many tokens lie in a place; the tokens of pieces with more lie with the long pieces.
 const INLINE: usize = 3;
-/// Buckets: 256 KiB at first, 16 MiB at most.
-const FIRST: usize = 1 << 12;
+/// Buckets: 8 KiB at first, since fresh memory is dear for those who encode little; 16 MiB at most.
+const FIRST: usize = 1 << 7;
 const MOST: usize = 1 << 18;
 const BATCH: usize = 64;
 
@@ -75,6 +75,13 @@ fn hash(key: u128) -> usize {
     let (low, high) = (key as u64, (key >> 64) as u64);
     let mixed = (low ^ high.wrapping_mul(0xA24B_AED4_963E_E407)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     (mixed ^ mixed >> 32) as usize
+}
+
+/// A place with these tokens, at most [`INLINE`].
+fn place_of(key: u128, ids: &[u32]) -> Place {
+    let mut place = Place { key, count: ids.len() as u32, ids: [0; INLINE] };
+    place.ids[..ids.len()].copy_from_slice(ids);
+    place
 }
 
 impl Memo {
@@ -181,9 +188,7 @@ impl Memo {
         if self.used * 2 > self.buckets.len() && self.buckets.len() < MOST {
             self.grow();
         }
-        let mut place = Place { key, count: ids.len() as u32, ids: [0; INLINE] };
-        place.ids[..ids.len()].copy_from_slice(ids);
-        if !self.put(place) {
+        if !self.put(place_of(key, ids)) {
             self.long.remember(piece, ids);
         }
     }
@@ -202,12 +207,20 @@ impl Memo {
         let larger = vec![Bucket::default(); self.buckets.len() * 2];
         let old = std::mem::replace(&mut self.buckets, larger);
         self.used = 0;
-        // What found no room before shall find it when it comes again.
-        self.long.clear();
         for place in old.iter().flat_map(|bucket| bucket.0).filter(|place| place.count != 0) {
             // A bucket becomes two, so there is room.
             self.put(place);
         }
+        // What found no room before finds it now.
+        let long = std::mem::take(&mut self.long);
+        for (piece, ids) in long.all().filter(|(piece, ids)| piece.len() <= SHORT && ids.len() <= INLINE) {
+            let key = key(piece, 0, piece.len());
+            let Bucket(places) = &self.buckets[hash(key) & (self.buckets.len() - 1)];
+            if places.iter().all(|place| place.key != key) {
+                self.put(place_of(key, ids));
+            }
+        }
+        self.long = long;
     }
 }
 
