@@ -28,7 +28,17 @@ pub(in crate::tokenize) struct Merges {
     pairs: Vec<Merge>,
     /// All of them: an open table by left and right token, at most half full.
     table: Vec<(u64, Merge)>,
+    /// A bit for each, by the hash: most pairs that are looked up are no merges, and these bits stay in the caches.
+    known: Vec<u64>,
     count: usize,
+}
+
+/// Bits of [`Merges::known`] for each merge, at least.
+const BITS: usize = 16;
+
+#[inline]
+fn hash(key: u64) -> u64 {
+    key.wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
 const EMPTY: (u64, Merge) = (u64::MAX, NO_MERGE);
@@ -76,8 +86,13 @@ impl Merges {
     /// several merges of one pair, and so does this.
     pub(in crate::tokenize) fn new(bytes: &[u32; 256], merges: &[(u32, u32, u32)]) -> Merges {
         let size = (merges.len() * 2).next_power_of_two().max(2);
-        let mut all =
-            Merges { bytes: *bytes, pairs: vec![NO_MERGE; 1 << 16], table: vec![EMPTY; size], count: merges.len() };
+        let mut all = Merges {
+            bytes: *bytes,
+            pairs: vec![NO_MERGE; 1 << 16],
+            table: vec![EMPTY; size],
+            known: vec![0; (merges.len() * BITS).next_power_of_two().max(64) / 64],
+            count: merges.len(),
+        };
         for (rank, &(left, right, id)) in merges.iter().enumerate() {
             let key = u64::from(left) << 32 | u64::from(right);
             let mut place = all.home(key);
@@ -85,6 +100,8 @@ impl Merges {
                 place = (place + 1) & (size - 1);
             }
             all.table[place] = (key, Merge { rank: rank as u32, id });
+            let (word, bit) = all.bit(key);
+            all.known[word] |= bit;
         }
         for left in 0..256 {
             for right in 0..256 {
@@ -96,12 +113,23 @@ impl Merges {
 
     #[inline]
     fn home(&self, key: u64) -> usize {
-        (key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize & (self.table.len() - 1)
+        (hash(key) >> 32) as usize & (self.table.len() - 1)
+    }
+
+    /// Where the bit of a pair lies: its word, and it alone.
+    #[inline]
+    fn bit(&self, key: u64) -> (usize, u64) {
+        let hash = hash(key);
+        ((hash >> 40) as usize & (self.known.len() - 1), 1 << (hash >> 34 & 63))
     }
 
     #[inline]
     fn get(&self, left: u32, right: u32) -> Merge {
         let key = u64::from(left) << 32 | u64::from(right);
+        let (word, bit) = self.bit(key);
+        if self.known[word] & bit == 0 {
+            return NO_MERGE;
+        }
         let mut place = self.home(key);
         loop {
             match self.table[place] {
@@ -112,6 +140,17 @@ impl Merges {
         }
     }
 
+    /// The rank of two tokens and what they become, if that is a merge.
+    pub(super) fn rank_and_token(&self, left: u32, right: u32) -> Option<(u32, u32)> {
+        let merge = self.get(left, right);
+        (merge.rank != NONE).then_some((merge.rank, merge.id))
+    }
+
+    /// The token of each byte.
+    pub(super) fn bytes(&self) -> &[u32; 256] {
+        &self.bytes
+    }
+
     /// Appends the tokens of `piece`.
     pub(super) fn encode(&self, piece: &[u8], work: &mut Work, out: &mut Vec<u32>) {
         if piece.len() <= SCAN { self.encode_short(piece, out) } else { self.encode_long(piece, work, out) }
@@ -120,7 +159,9 @@ impl Merges {
     /// Appends the tokens that `symbols`, tokens of single characters, become.
     pub(in crate::tokenize) fn merge(&self, symbols: &[u32], work: &mut Work, out: &mut Vec<u32>) {
         let first = |at: usize| self.get(symbols[at], symbols[at + 1]);
-        if symbols.len() <= FEW {
+        if symbols.len() < 2 {
+            out.extend_from_slice(symbols);
+        } else if symbols.len() <= FEW {
             self.merge_short::<FEW>(symbols.len(), |at| symbols[at], first, out);
         } else if symbols.len() <= SCAN {
             self.merge_short::<SCAN>(symbols.len(), |at| symbols[at], first, out);
@@ -201,7 +242,10 @@ impl Merges {
         work: &mut Work,
         out: &mut Vec<u32>,
     ) {
-        work.list_of.resize(self.count, 0);
+        if work.list_of.len() != self.count {
+            // Of a fresh one only the pages are touched that are used.
+            work.list_of = vec![0; self.count];
+        }
         work.symbols.clear();
         work.symbols.extend((0..count).map(|at| Symbol {
             token: token(at),
@@ -264,23 +308,24 @@ impl Merges {
     }
 }
 
+/// The definition, word for word and without any table.
+#[cfg(test)]
+pub(super) fn by_definition(piece: &[u8], merges: &[(u32, u32, u32)]) -> Vec<u32> {
+    let mut tokens: Vec<u32> = piece.iter().map(|byte| u32::from(*byte)).collect();
+    loop {
+        let rank = |pair: &[u32]| merges.iter().position(|merge| (merge.0, merge.1) == (pair[0], pair[1]));
+        let ranks: Vec<Option<usize>> = tokens.windows(2).map(rank).collect();
+        let Some(best) = ranks.iter().flatten().min() else { return tokens };
+        let at = ranks.iter().position(|rank| rank == &Some(*best)).unwrap();
+        tokens.splice(at..at + 2, [merges[*best].2]);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    /// The definition, word for word and without any table.
-    fn by_definition(piece: &[u8], merges: &[(u32, u32, u32)]) -> Vec<u32> {
-        let mut tokens: Vec<u32> = piece.iter().map(|byte| u32::from(*byte)).collect();
-        loop {
-            let rank = |pair: &[u32]| merges.iter().position(|merge| (merge.0, merge.1) == (pair[0], pair[1]));
-            let ranks: Vec<Option<usize>> = tokens.windows(2).map(rank).collect();
-            let Some(best) = ranks.iter().flatten().min() else { return tokens };
-            let at = ranks.iter().position(|rank| rank == &Some(*best)).unwrap();
-            tokens.splice(at..at + 2, [merges[*best].2]);
-        }
-    }
 
     proptest! {
         #[test]

@@ -5,6 +5,7 @@
 //! Tokenizers are recognised by their whole definition; one that differs in any way that could matter is left to the crate.
 
 mod alphabet;
+mod characters;
 mod long;
 mod memo;
 mod merge;
@@ -20,6 +21,7 @@ use super::added::{Added, Part};
 use super::compose::compose;
 use super::split::{Classes, Pattern};
 use alphabet::Alphabet;
+use characters::Characters;
 pub(super) use memo::Memo;
 pub(super) use merge::{Merges, Work};
 use units::Units;
@@ -37,6 +39,7 @@ pub(super) struct ByteLevel {
     whole: Option<HashMap<Vec<u8>, u32>>,
     merges: Merges,
     units: Units,
+    characters: Characters,
 }
 
 /// Longer pieces are cut into units before BPE, where the time that it takes begins to grow with their square.
@@ -54,6 +57,7 @@ struct Pieces {
     memo: Memo,
     ends: Vec<u32>,
     spaced: String,
+    symbols: Vec<u32>,
     work: Work,
 }
 
@@ -103,13 +107,15 @@ impl ByteLevel {
             }
             merges.push((id(left)?, id(right)?, id(&format!("{left}{right}"))?));
         }
+        let table = Merges::new(&bytes, &merges);
         Some(ByteLevel {
+            characters: Characters::new(&whole, &bytes, &merges, &table),
             pattern,
             classes: Classes::new(),
             nfc,
             prefix_space,
             whole: (model["ignore_merges"] == true).then_some(whole),
-            merges: Merges::new(&bytes, &merges),
+            merges: table,
             units,
         })
     }
@@ -148,7 +154,7 @@ impl ByteLevel {
         out: &mut Vec<u32>,
         at: &mut Vec<u32>,
     ) -> bool {
-        let Pieces { memo, ends, spaced, work } = scratch;
+        let Pieces { memo, ends, spaced, symbols, work } = scratch;
         let prefixed = self.prefix_space && !text.starts_with(' ');
         if prefixed {
             spaced.clear();
@@ -158,10 +164,18 @@ impl ByteLevel {
         }
         ends.clear();
         self.pattern.split(&self.classes, text, ends);
+        let mut encode_unit = |unit: &[u8], out: &mut Vec<u32>| {
+            if unit.is_ascii() {
+                return self.merges.encode(unit, work, out);
+            }
+            symbols.clear();
+            self.characters.symbols(unit, self.merges.bytes(), symbols);
+            self.merges.merge(symbols, work, out);
+        };
         let encode = |piece: &[u8], out: &mut Vec<u32>| match self.whole.as_ref().and_then(|tokens| tokens.get(piece)) {
             Some(id) => out.push(*id),
-            None if piece.len() > LONG => self.units.visit(piece, |unit| self.merges.encode(unit, work, out)),
-            None => self.merges.encode(piece, work, out),
+            None if piece.len() > LONG => self.units.visit(piece, |unit| encode_unit(unit, out)),
+            None => encode_unit(piece, out),
         };
         let places = marks.iter().map(|mark| mark + usize::from(prefixed));
         memo.look_up_marked(text.as_bytes(), ends, places, out, at, encode)

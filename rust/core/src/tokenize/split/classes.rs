@@ -123,7 +123,7 @@ impl Classes {
 
 /// The character that begins `text`, and its length. Only lengths are checked: the bytes are those of a `str`.
 #[inline(always)]
-fn decode(text: &[u8]) -> (usize, usize) {
+pub(crate) fn decode(text: &[u8]) -> (usize, usize) {
     let low = |at: usize| usize::from(text[at] & 0x3F);
     match text[0] {
         first @ 0..0x80 => (usize::from(first), 1),

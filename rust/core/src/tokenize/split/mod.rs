@@ -16,7 +16,7 @@ mod table;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub(crate) use classes::Classes;
+pub(crate) use classes::{Classes, decode};
 use scan::Scan;
 
 /// The families, by what was first to use the regex.
