@@ -11,7 +11,7 @@ use crate::chat::{ChatTemplate, Rendered, Want, assistant_mask};
 use crate::error::Result;
 use crate::manifest::TokenizerEntry;
 use crate::record::{Message, Preference};
-use crate::tokenize::{self, Encoded, Tokenizer};
+use crate::tokenize::{self, Encoded, NOWHERE, Tokenizer};
 
 /// Which tokens carry the loss.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -113,8 +113,8 @@ impl ChatEncoder {
     pub fn chat(&self, messages: &[Message], scratch: &mut Scratch) -> Result<Document> {
         let masked = self.options.loss_on == LossOn::Assistant;
         let literal = self.render(messages, false, masked, scratch)?;
-        if !literal && self.encode_fast(masked, scratch)? {
-            return Ok(Document { ids: scratch.encoded.ids.clone(), mask: scratch.mask.clone(), lost: 0 });
+        if !literal && let Some(lost) = self.encode_fast(masked, scratch)? {
+            return Ok(Document { ids: scratch.encoded.ids.clone(), mask: scratch.mask.clone(), lost });
         }
         self.encode(literal, scratch)?;
         let mut lost = 0;
@@ -130,41 +130,44 @@ impl ChatEncoder {
 
     /// Ids and mask of the rendered chat by the fast engine, with the mask's borders as marks of the text.
     ///
-    /// False where that is not known to be what [`assistant_mask`] makes of offsets: a border lies within what the engine
-    /// encodes as one, or is one of the places where transformers' rule has its oddities.
-    fn encode_fast(&self, masked: bool, scratch: &mut Scratch) -> Result<bool> {
+    /// Gives how many answers are lost. None where it is not known to be what [`assistant_mask`] makes of offsets: a border lies
+    /// within what the engine encodes as one, or is one of the places where transformers' rule has its oddities.
+    fn encode_fast(&self, masked: bool, scratch: &mut Scratch) -> Result<Option<usize>> {
         let Scratch { rendered, encoded, fast, marks, at, mask, .. } = scratch;
         if !self.tokenizer.is_fast() {
-            return Ok(false);
+            return Ok(None);
         }
         let text = rendered.text.as_str();
         marks.clear();
         if masked {
             for span in &rendered.assistant {
                 if span.start == 0 || span.start >= span.end || !self.tokenizer.offsets_tell(text, span) {
-                    return Ok(false);
+                    return Ok(None);
                 }
                 marks.extend([span.start, span.end]);
             }
             if !marks.is_sorted() {
-                return Ok(false);
+                return Ok(None);
             }
         }
         encoded.clear();
         at.clear();
         if !self.tokenizer.encode_marked(text, marks, fast, &mut encoded.ids, at)? {
-            return Ok(false);
+            return Ok(None);
         }
         mask.clear();
         mask.resize(encoded.ids.len(), u8::from(!masked));
-        for border in at.chunks_exact(2) {
+        for (done, border) in at.chunks_exact(2).enumerate() {
+            if border[0] == NOWHERE {
+                return Ok(Some(at.len() / 2 - done));
+            }
             // From the second token on: a span whose last token is the very first one runs to the end for transformers.
             if border[1] < 2 || border[0] >= border[1] {
-                return Ok(false);
+                return Ok(None);
             }
             mask[border[0] as usize..border[1] as usize].fill(1);
         }
-        Ok(true)
+        Ok(Some(0))
     }
 
     /// The text of a chat, as `apply_chat_template(messages, tokenize=False)` gives it.
@@ -247,7 +250,7 @@ impl ChatEncoder {
     }
 
     fn rendered_ids<'a>(&self, literal: bool, scratch: &'a mut Scratch) -> Result<&'a [u32]> {
-        if literal || !self.encode_fast(false, scratch)? {
+        if literal || self.encode_fast(false, scratch)?.is_none() {
             self.encode(literal, scratch)?;
         }
         Ok(&scratch.encoded.ids)

@@ -29,7 +29,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::error::Result;
 use added::Part;
-use bytelevel::ByteLevel;
+use bytelevel::{ByteLevel, Marks};
 use fallback::Fallback;
 use sentencepiece::{Place, SentencePiece};
 
@@ -41,14 +41,26 @@ use sentencepiece::{Place, SentencePiece};
 pub struct Tokenizer {
     fallback: Fallback,
     engine: Option<Engine>,
-    /// Offsets leave white space out.
-    trims: bool,
+    trims: Trims,
     /// Hash of the definition.
     name: u128,
 }
 
 /// So many bytes are encoded first for each token that is asked for: English text has four, code and other scripts fewer.
 const BYTES_OF_A_TOKEN: usize = 6;
+
+/// In the place of a number of tokens: the character is in no token's offsets.
+pub const NOWHERE: u32 = u32::MAX;
+
+/// What a post-processor leaves out of offsets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trims {
+    Nothing,
+    /// What byte-level tokenizers call white space, once: the spaces at both ends of a token.
+    Spaces,
+    /// White space of any kind, perhaps.
+    White,
+}
 
 /// What gives ids faster than the `tokenizers` crate, for the shapes of tokenizers where it can be shown to be equal.
 #[derive(Debug)]
@@ -104,14 +116,24 @@ fn ends_behind_first(stretch: &str, start: usize, ends: impl Iterator<Item = usi
     ends.take_while(|end| *end <= place).any(|end| end == place)
 }
 
-/// Whether a post-processor may leave white space out of the offsets; of one that is not known it is assumed.
-fn trims_offsets(post_processor: &Value) -> bool {
+/// What a post-processor leaves out of offsets; of one that is not known the most is assumed.
+fn trims(post_processor: &Value) -> Trims {
     match post_processor["type"].as_str() {
-        None => !post_processor.is_null(),
-        Some("TemplateProcessing" | "BertProcessing") => false,
-        Some("ByteLevel" | "RobertaProcessing") => post_processor["trim_offsets"] != false,
-        Some("Sequence") => post_processor["processors"].as_array().is_none_or(|all| all.iter().any(trims_offsets)),
-        Some(_) => true,
+        None if post_processor.is_null() => Trims::Nothing,
+        Some("TemplateProcessing" | "BertProcessing") => Trims::Nothing,
+        Some("ByteLevel" | "RobertaProcessing") if post_processor["trim_offsets"] == false => Trims::Nothing,
+        Some("ByteLevel" | "RobertaProcessing") => Trims::Spaces,
+        Some("Sequence") => {
+            let all = post_processor["processors"].as_array().map(Vec::as_slice);
+            let all = all.unwrap_or(std::slice::from_ref(&Value::Bool(true))).iter().map(trims);
+            // Two of them would take as much again.
+            all.fold(Trims::Nothing, |both, one| match (both, one) {
+                (Trims::Nothing, one) => one,
+                (both, Trims::Nothing) => both,
+                _ => Trims::White,
+            })
+        }
+        _ => Trims::White,
     }
 }
 
@@ -136,7 +158,7 @@ impl Tokenizer {
                 Some(Engine::SentencePiece(Box::new(engine)))
             })
         });
-        let trims = trims_offsets(&definition["post_processor"]);
+        let trims = trims(&definition["post_processor"]);
         let tokenizer = Tokenizer { fallback, engine, trims, name: xxh3_128(backend_json.as_bytes()) };
         probes::check(&tokenizer)?;
         Ok(tokenizer)
@@ -157,10 +179,12 @@ impl Tokenizer {
     }
 
     /// As [`Tokenizer::encode_ids`]; and for each of `marks`, starts and ends of spans of the text in turn, in ascending
-    /// order, the number of tokens before it is appended to `at`.
+    /// order, is appended to `at`: for a start, how many tokens are before the one that holds the first character of the
+    /// span; for an end, how many there are up to the one that holds the last. [`NOWHERE`], if offsets leave that first character
+    /// out.
     ///
-    /// False if that is not known: there is no fast engine, or a mark does not lie on a border that the engine can prove.
-    /// `out` and `at` hold nothing of use then. Whether offsets tell the same place, [`Tokenizer::offsets_tell`] says.
+    /// False if that is not known: there is no fast engine, or a mark lies where the engine does not know it. `out` and `at`
+    /// hold nothing of use then. Whether offsets tell the same place, [`Tokenizer::offsets_tell`] says.
     pub fn encode_marked(
         &self,
         text: &str,
@@ -171,7 +195,7 @@ impl Tokenizer {
     ) -> Result<bool> {
         let (Some(engine), Some((raw, normalized))) = (&self.engine, self.fallback.added()) else { return Ok(false) };
         self.own(scratch);
-        let adds_spaces = engine.adds_spaces();
+        let (adds_spaces, trims) = (engine.adds_spaces(), self.trims_spaces());
         let (mut next, mut known) = (0, true);
         let mut inside = Vec::new();
         raw.parts(text, |part| {
@@ -184,9 +208,16 @@ impl Tokenizer {
             };
             while marks.get(next).is_some_and(|mark| *mark <= range.start) {
                 // A mark before would have been met in the part that holds it; one here is the end of what stands before.
-                known &=
-                    marks[next] == range.start && (next % 2 == 1 || !adds_spaces || matches!(part, Part::Token(..)));
-                at.push(out.len() as u32);
+                let is_start = next % 2 == 0;
+                let blank = is_start && trims && text[range.start..].starts_with(char::is_whitespace);
+                known &= marks[next] == range.start
+                    && match &part {
+                        // Added tokens may take white space before them as their own, and then leave it out.
+                        Part::Token(..) => !blank,
+                        Part::Stretch(stretch) => !(is_start && adds_spaces || blank && normalized.is_in(stretch)),
+                    };
+                let nowhere = blank && text.as_bytes()[range.start] == b' ';
+                at.push(if nowhere { NOWHERE } else { out.len() as u32 });
                 next += 1;
             }
             let before = next;
@@ -205,7 +236,8 @@ impl Tokenizer {
                     known &= !adds_spaces || !ends_behind_first(stretch, range.start, ends.map(|(_, end)| *end));
                     let told = match engine {
                         Engine::ByteLevel(engine) => {
-                            engine.encode(stretch, normalized, &inside, &mut scratch.byte_level, out, at)
+                            let marks = Marks { places: &inside, end_first: before % 2 == 1, trims };
+                            engine.encode(stretch, normalized, marks, &mut scratch.byte_level, out, at)
                         }
                         Engine::SentencePiece(engine) => {
                             let scratch = &mut scratch.sentence_piece;
@@ -224,17 +256,26 @@ impl Tokenizer {
         Ok(known)
     }
 
-    /// Whether a span of a text begins and ends with characters whose offsets leave no doubt: the first token that holds
-    /// its first character is the one that begins there, and no token but the last holds its last.
+    /// Whether offsets tell of a span of a text what [`Tokenizer::encode_marked`] does.
     ///
-    /// White space may lie outside of all offsets, and several tokens may share a character that is not ASCII.
+    /// White space may lie outside of all offsets, and several tokens may share a character that is not ASCII, of which the
+    /// first counts.
     pub fn offsets_tell(&self, text: &str, span: &Range<usize>) -> bool {
-        let blank = |character: char| self.trims && character.is_whitespace();
         let inner = &text[span.clone()];
-        match (inner.chars().next(), inner.chars().next_back()) {
-            (Some(first), Some(last)) => !blank(first) && last.is_ascii() && !blank(last),
-            _ => false,
-        }
+        let (Some(first), Some(last)) = (inner.chars().next(), inner.chars().next_back()) else { return false };
+        last.is_ascii()
+            && match self.trims {
+                Trims::Nothing => true,
+                Trims::Spaces if self.trims_spaces() => !last.is_whitespace(),
+                _ => !first.is_whitespace() && !last.is_whitespace(),
+            }
+    }
+
+    /// Whether the spaces at both ends of a token, and no more, are left out of its offsets. Of tokens with a space of their own
+    /// before them another one may be left out.
+    fn trims_spaces(&self) -> bool {
+        let plain = matches!(&self.engine, Some(Engine::ByteLevel(engine)) if !engine.has_prefix());
+        plain && self.trims == Trims::Spaces
     }
 
     /// As [`Tokenizer::encode`], but the text of a special token is only text where it touches one of the spans
@@ -375,17 +416,20 @@ mod tests {
 
     #[test]
     fn what_trims_offsets() {
-        let trims = |json: &str| trims_offsets(&serde_json::from_str(json).unwrap());
-        assert!(
-            !trims("null") && !trims(r#"{"type": "TemplateProcessing"}"#) && !trims(r#"{"type": "BertProcessing"}"#)
-        );
-        assert!(trims(r#"{"type": "ByteLevel"}"#) && trims(r#"{"type": "RobertaProcessing", "trim_offsets": true}"#));
-        assert!(!trims(r#"{"type": "ByteLevel", "trim_offsets": false}"#));
-        assert!(trims(r#"{"type": "Unheard-of"}"#) && trims("{}"));
-        assert!(trims(
-            r#"{"type": "Sequence", "processors": [{"type": "TemplateProcessing"}, {"type": "ByteLevel"}]}"#
-        ));
-        assert!(!trims(r#"{"type": "Sequence", "processors": [{"type": "TemplateProcessing"}]}"#));
+        let trims = |json: &str| trims(&serde_json::from_str(json).unwrap());
+        for json in ["null", r#"{"type": "TemplateProcessing"}"#, r#"{"type": "BertProcessing"}"#] {
+            assert_eq!(trims(json), Trims::Nothing);
+        }
+        assert_eq!(trims(r#"{"type": "ByteLevel"}"#), Trims::Spaces);
+        assert_eq!(trims(r#"{"type": "RobertaProcessing", "trim_offsets": true}"#), Trims::Spaces);
+        assert_eq!(trims(r#"{"type": "ByteLevel", "trim_offsets": false}"#), Trims::Nothing);
+        for json in [r#"{"type": "Unheard-of"}"#, "{}", r#"{"type": "Sequence"}"#] {
+            assert_eq!(trims(json), Trims::White);
+        }
+        let sequence = |of: &str| trims(&format!(r#"{{"type": "Sequence", "processors": [{of}]}}"#));
+        assert_eq!(sequence(r#"{"type": "TemplateProcessing"}, {"type": "ByteLevel"}"#), Trims::Spaces);
+        assert_eq!(sequence(r#"{"type": "ByteLevel"}, {"type": "ByteLevel"}"#), Trims::White);
+        assert_eq!(sequence(r#"{"type": "TemplateProcessing"}"#), Trims::Nothing);
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! batch of pieces is asked for before the first of it is read, so that the processor waits for many buckets at once. What does not fit into a bucket lies with the longer pieces ([`super::long`]), which are forgotten when they are too
 //! many. So the memory has a bound, and what is forgotten is encoded again.
 
+#[cfg(doc)]
+use super::super::NOWHERE;
 use super::super::prefetch::prefetch;
 use super::long::Long;
 
@@ -85,8 +87,12 @@ fn place_of(key: u128, ids: &[u32]) -> Place {
 }
 
 impl Memo {
-    /// As [`Memo::look_up`]; for each of the ascending `places` the number of tokens before it is appended to `at`. False,
-    /// with nothing of use in `out`, if at one of them no piece ends. `ends` is used up.
+    /// As [`Memo::look_up`]; and for each of the ascending `places` a number of tokens is appended to `at`. `ends` is used up.
+    ///
+    /// `tell` is given a place's number, the piece that it lies in, the tokens of that, and the place in it; where a piece
+    /// ends, the text behind, no tokens, and 0. It gives how many of these tokens count, or [`NOWHERE`], which is appended as it
+    /// is. False, with nothing of use in `out`, if it does not know.
+    #[expect(clippy::too_many_arguments, reason = "the buffers of one thread, which are used apart")]
     pub(in crate::tokenize) fn look_up_marked(
         &mut self,
         text: &[u8],
@@ -95,6 +101,7 @@ impl Memo {
         out: &mut Vec<u32>,
         at: &mut Vec<u32>,
         mut encode: impl FnMut(&[u8], &mut Vec<u32>),
+        tell: impl Fn(usize, &[u8], &[u32], usize) -> Option<u32>,
     ) -> bool {
         let (mut from, mut done) = (0, 0);
         let mut look_up = |ends: &mut [u32], from: usize, out: &mut Vec<u32>| {
@@ -105,14 +112,26 @@ impl Memo {
             }
             self.look_up(&text[from..], ends, out, &mut encode);
         };
-        for place in places {
-            let next = done + ends[done..].partition_point(|end| (*end as usize) < place);
-            if ends.get(next).is_none_or(|end| *end as usize != place) {
-                return false;
+        // The last piece that a place lies in, and where its tokens begin.
+        let (mut piece, mut first) = (0..0, 0);
+        for (number, place) in places.enumerate() {
+            if place > from {
+                let next = done + ends[done..].partition_point(|end| (*end as usize) < place);
+                let Some(end) = ends.get(next).map(|end| *end as usize) else { return false };
+                let whole = if end == place { next + 1 } else { next };
+                let start = if whole > done { ends[whole - 1] as usize } else { from };
+                look_up(&mut ends[done..whole], from, out);
+                (from, done) = (start, whole);
+                if end != place {
+                    (piece, first) = (start..end, out.len());
+                    look_up(&mut ends[next..=next], start, out);
+                    (from, done) = (end, next + 1);
+                }
             }
-            look_up(&mut ends[done..=next], from, out);
-            at.push(out.len() as u32);
-            (from, done) = (place, next + 1);
+            let (text, ids) = if place == from { (&text[from..], out.len()) } else { (&text[piece.clone()], first) };
+            let inside = if place == from { 0 } else { place - piece.start };
+            let Some(before) = tell(number, text, &out[ids..], inside) else { return false };
+            at.push(before.saturating_add(ids as u32));
         }
         look_up(&mut ends[done..], from, out);
         true

@@ -17,6 +17,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
+use super::NOWHERE;
 use super::added::{Added, Part};
 use super::compose::compose;
 use super::split::{Classes, Pattern};
@@ -40,6 +41,23 @@ pub(super) struct ByteLevel {
     merges: Merges,
     units: Units,
     characters: Characters,
+    /// By token, how many bytes it has.
+    lengths: Vec<u16>,
+}
+
+/// Places of a stretch whose tokens are asked for, starts and ends of spans in turn.
+#[derive(Clone, Copy)]
+pub(super) struct Marks<'a> {
+    /// In bytes, ascending.
+    pub(super) places: &'a [usize],
+    /// The first is an end.
+    pub(super) end_first: bool,
+    /// Offsets leave out the spaces at both ends of a token.
+    pub(super) trims: bool,
+}
+
+impl Marks<'_> {
+    const NONE: Marks<'static> = Marks { places: &[], end_first: false, trims: false };
 }
 
 /// Longer pieces are cut into units before BPE, where the time that it takes begins to grow with their square.
@@ -108,6 +126,11 @@ impl ByteLevel {
             merges.push((id(left)?, id(right)?, id(&format!("{left}{right}"))?));
         }
         let table = Merges::new(&bytes, &merges);
+        let mut lengths = vec![0; ids.last().copied().flatten()? as usize + 1];
+        for token in vocab.keys() {
+            let length = alphabet.decode(token).map_or(Some(0), |token| u16::try_from(token.len()).ok())?;
+            lengths[id(token)? as usize] = length;
+        }
         Some(ByteLevel {
             characters: Characters::new(&whole, &bytes, &merges, &table),
             pattern,
@@ -116,19 +139,20 @@ impl ByteLevel {
             prefix_space,
             whole: (model["ignore_merges"] == true).then_some(whole),
             merges: table,
+            lengths,
             units,
         })
     }
 
     /// Appends the tokens of a stretch of text between added tokens; `added` are those that are looked for in NFC.
     ///
-    /// `marks` are places within the stretch, ascending; for each the number of tokens before it is appended to `at`. False
-    /// if that is not known: a mark is no border of pieces, or NFC changes the text, which it may do across any place.
+    /// For each of `marks` what [`super::Tokenizer::encode_marked`] says is appended to `at`. False if that is not known: NFC
+    /// changes the text, which it may do across any place.
     pub(super) fn encode(
         &self,
         stretch: &str,
         added: &Added,
-        marks: &[usize],
+        marks: Marks<'_>,
         scratch: &mut Scratch,
         out: &mut Vec<u32>,
         at: &mut Vec<u32>,
@@ -136,10 +160,10 @@ impl ByteLevel {
         let Scratch { composed, pieces } = scratch;
         let text = if self.nfc { compose(&self.classes, stretch, composed) } else { stretch };
         let same = std::ptr::eq(text, stretch);
-        if marks.is_empty() {
+        if marks.places.is_empty() {
             added.parts(text, |part| match part {
                 Part::Token(id, _) => out.push(id),
-                Part::Stretch(text) => _ = self.encode_composed(text, &[], pieces, out, at),
+                Part::Stretch(text) => _ = self.encode_composed(text, Marks::NONE, pieces, out, at),
             });
             return same;
         }
@@ -149,7 +173,7 @@ impl ByteLevel {
     fn encode_composed<'a>(
         &self,
         mut text: &'a str,
-        marks: &[usize],
+        marks: Marks<'_>,
         scratch: &'a mut Pieces,
         out: &mut Vec<u32>,
         at: &mut Vec<u32>,
@@ -177,8 +201,30 @@ impl ByteLevel {
             None if piece.len() > LONG => self.units.visit(piece, |unit| encode_unit(unit, out)),
             None => encode_unit(piece, out),
         };
-        let places = marks.iter().map(|mark| mark + usize::from(prefixed));
-        memo.look_up_marked(text.as_bytes(), ends, places, out, at, encode)
+        let places = marks.places.iter().map(|mark| mark + usize::from(prefixed));
+        memo.look_up_marked(text.as_bytes(), ends, places, out, at, encode, |number, piece, ids, inside| {
+            Some(self.tell(piece, ids, inside, (number % 2 == 1) != marks.end_first, marks.trims))
+        })
+    }
+
+    /// How many of the tokens of a piece are before the one that holds the byte at `inside`, or up to the one that holds the byte
+    /// before. Tokens of this kind are their bytes, so their lengths tell it.
+    fn tell(&self, piece: &[u8], ids: &[u32], inside: usize, is_end: bool, trims: bool) -> u32 {
+        let (mut count, mut begin, mut end) = (0, 0, inside);
+        for id in ids {
+            end = begin + usize::from(self.lengths[*id as usize]);
+            if end > inside {
+                break;
+            }
+            (count, begin) = (count + 1, end);
+        }
+        if is_end {
+            return count + u32::from(begin < inside);
+        }
+        let all_spaces = |from: usize, to: usize| piece[from..to].iter().all(|byte| *byte == b' ');
+        let space = trims && piece.get(inside) == Some(&b' ');
+        // One that begins its token is left out, whatever else is in it.
+        if space && (all_spaces(begin, inside) || all_spaces(inside, end)) { NOWHERE } else { count }
     }
 
     /// Whether a stretch may get a space before it.

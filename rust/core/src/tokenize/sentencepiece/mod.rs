@@ -154,8 +154,9 @@ impl SentencePiece {
         ends.clear();
         self.cuts.split(spaced, ends);
         let places = marks.iter().map(|mark| mark + usize::from(prefixed));
-        memo.look_up_marked(spaced.as_bytes(), ends, places, out, at, |piece, out| {
-            self.encode_unit(piece, symbols, work, out);
+        let encode = |piece: &[u8], out: &mut Vec<u32>| self.encode_unit(piece, symbols, work, out);
+        memo.look_up_marked(spaced.as_bytes(), ends, places, out, at, encode, |_, _, _, inside| {
+            (inside == 0).then_some(0)
         })
     }
 
