@@ -2,7 +2,7 @@
 
     python benches/encode.py                                        # all single-turn chats, mistral-v1; minutes, most of them the peers'
     python benches/encode.py --rows 20000 --tokenizer DIR           # evenly spaced rows, another vocabulary
-    python benches/encode.py --select code cjk                      # rows of mostly code; lines of mostly CJK
+    python benches/encode.py --select code cjk                      # rows of mostly code; lines of mostly CJK, of feedback too
 
 Ours is `Encoder.encode` of the rendered chats in one call: `cold` begins with empty memos, `warm` is what a second pass over the
 same texts adds. `chats` is `Encoder.encode_chats`: template, ids, masks and Arrow. The peers are those of
@@ -25,10 +25,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+import polars as pl
 from figures import environment, run, writer
 
 SHARED = Path(os.environ.get("ZEPHYR_DATA_SHARED", "../shared/data"))
 INPUT = SHARED / "chats_single_turn.jsonl.zst"
+FEEDBACK = [SHARED / f"feedback_alpacaeval{end}.parquet" for end in ("", "1")]
 PEERS = SHARED.parent / "bench" / "peers.py"
 PACKAGES = ("zephyr-data", "tokenizers", "transformers", "pyarrow")
 SLOW = ("tokenizers-batch-fast", "transformers", "transformers-mask")
@@ -103,12 +105,19 @@ def read_rows() -> list[dict[str, object]]:
     return [json.loads(line) for line in unpacked.stdout.splitlines()]
 
 
+def read_answers() -> list[dict[str, object]]:
+    """The answers of the shared feedback, each as a chat of its own."""
+    answers = pl.concat(pl.read_parquet(path, columns=["completions"]) for path in FEEDBACK)
+    texts = answers["completions"].explode().struct.field("text").drop_nulls()
+    return [{"messages": [{"role": "user", "content": text}]} for text in texts]
+
+
 def selected(rows: list[dict[str, object]], kind: str) -> list[dict[str, object]]:
-    """All rows; those whose text is mostly within code fences; or the lines that are mostly CJK, a row for each chat."""
+    """All rows; those whose text is mostly within code fences; or the lines of chats and of feedback that are mostly CJK."""
     if kind == "all":
         return rows
     found = []
-    for row in rows:
+    for row in rows + (read_answers() if kind == "cjk" else []):
         messages: list[dict[str, str]] = row["messages"]  # type: ignore[assignment]
         text = "\n".join(message["content"] for message in messages)
         if kind == "code":
