@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int8Builder, Int32Builder, ListBuilder, RecordBatch, StructArray};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, PrimitiveArray, RecordBatch, StructArray};
+use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{ArrowNativeType, ArrowPrimitiveType, DataType, Field, Int8Type, Int32Type, Schema};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3_arrow::PyArray;
@@ -65,7 +66,7 @@ impl ChatEncoder {
             RecordBatch::try_new(schema, vec![array]).map_err(|error| PyTypeError::new_err(error.to_string()))?;
         let chats = MessagesView::new(&batch, "messages").ok_or_else(|| PyTypeError::new_err(expected))?;
         py.detach(|| {
-            let (mut ids, mut masks) = (ListBuilder::new(Int32Builder::new()), ListBuilder::new(Int8Builder::new()));
+            let (mut ids, mut masks, mut ends) = (Vec::new(), Vec::new(), vec![0]);
             let mut scratch = Scratch::default();
             for index in 0..batch.num_rows() {
                 let turns = chats.get(index).map(|(role, content)| {
@@ -76,13 +77,15 @@ impl ChatEncoder {
                 let turns: Vec<Message> = turns.collect::<PyResult<_>>()?;
                 let chat = || -> Result<encode::Document> { Ok(self.encoder.chat(&turns, &mut scratch)?) };
                 let document = { chat }()?;
-                ids.values().extend(document.ids.iter().map(|id| Some(id.cast_signed())));
-                ids.append(true);
-                masks.values().extend(document.mask.iter().map(|bit| Some(bit.cast_signed())));
-                masks.append(true);
+                ids.extend_from_slice(&document.ids);
+                masks.extend_from_slice(&document.mask);
+                ends.push(end_of_list(ids.len())?);
             }
-            let columns: [(&str, ArrayRef); 2] =
-                [("input_ids", Arc::new(ids.finish())), ("assistant_masks", Arc::new(masks.finish()))];
+            let ends = OffsetBuffer::new(ends.into());
+            let columns = [
+                ("input_ids", lists::<Int32Type>(ids, ends.clone(), None)),
+                ("assistant_masks", lists::<Int8Type>(masks, ends, None)),
+            ];
             let fields =
                 columns.map(|(name, column)| (Arc::new(Field::new(name, column.data_type().clone(), false)), column));
             Ok(PyArray::from_array_ref(Arc::new(StructArray::from(fields.to_vec()))))
@@ -100,23 +103,36 @@ impl ChatEncoder {
         py.detach(|| {
             let strings =
                 cast(&array, &DataType::LargeUtf8).map_err(|error| PyTypeError::new_err(error.to_string()))?;
-            let mut lists = ListBuilder::new(Int32Builder::new());
-            let (mut scratch, mut ids) = (Scratch::default(), Vec::new());
-            for text in strings.as_string::<i64>() {
-                ids.clear();
+            let strings = strings.as_string::<i64>();
+            let (mut scratch, mut ids, mut ends) = (Scratch::default(), Vec::new(), vec![0]);
+            for text in strings {
                 if let Some(text) = text {
                     self.encoder.text(text, max_length, &mut scratch, &mut ids).map_err(CoreError::from)?;
                 }
-                // The offsets of a list are 32 bits wide.
-                if lists.values().values_slice().len() + ids.len() > i32::MAX as usize {
-                    return Err(PyValueError::new_err(
-                        "cannot hold more than 2147483647 tokens in one array\nhint: encode fewer texts at a time",
-                    ));
-                }
-                lists.values().extend(ids.iter().map(|id| Some(id.cast_signed())));
-                lists.append(text.is_some());
+                ends.push(end_of_list(ids.len())?);
             }
-            Ok(PyArray::from_array_ref(Arc::new(lists.finish())))
+            let nulls = strings.nulls().cloned();
+            Ok(PyArray::from_array_ref(lists::<Int32Type>(ids, OffsetBuffer::new(ends.into()), nulls)))
         })
     }
+}
+
+/// Where a list ends; its offsets are 32 bits wide.
+fn end_of_list(tokens: usize) -> PyResult<i32> {
+    i32::try_from(tokens).map_err(|_| {
+        PyValueError::new_err(
+            "cannot hold more than 2147483647 tokens in one array\nhint: encode fewer texts at a time",
+        )
+    })
+}
+
+/// Lists of integers over the very memory of `values`, whose type is the unsigned one of the same width.
+fn lists<T: ArrowPrimitiveType>(
+    values: Vec<impl ArrowNativeType>,
+    ends: OffsetBuffer<i32>,
+    nulls: Option<NullBuffer>,
+) -> ArrayRef {
+    let values = PrimitiveArray::<T>::new(ScalarBuffer::from(Buffer::from_vec(values)), None);
+    let item = Arc::new(Field::new_list_field(T::DATA_TYPE, true));
+    Arc::new(ListArray::new(item, ends, Arc::new(values), nulls))
 }

@@ -17,6 +17,8 @@ const INLINE: usize = 3;
 const FIRST: usize = 1 << 7;
 const MOST: usize = 1 << 18;
 const BATCH: usize = 64;
+/// So many pieces at most make a small batch.
+const FEW: usize = 8;
 
 /// A piece and its tokens. Nothing is the key of an empty place, nor of a piece that is not short.
 #[derive(Clone, Copy, Debug, Default)]
@@ -145,11 +147,27 @@ impl Memo {
         out: &mut Vec<u32>,
         mut encode: impl FnMut(&[u8], &mut Vec<u32>),
     ) {
-        let mut keys = [0; BATCH];
-        let mut homes = [0u32; BATCH];
+        // Buffers are cleared first, which is much for few pieces.
+        if ends.len() > FEW {
+            self.look_up_by::<BATCH>(text, ends, out, &mut encode);
+        } else {
+            self.look_up_by::<FEW>(text, ends, out, &mut encode);
+        }
+    }
+
+    #[inline]
+    fn look_up_by<const MOST: usize>(
+        &mut self,
+        text: &[u8],
+        ends: &[u32],
+        out: &mut Vec<u32>,
+        encode: &mut impl FnMut(&[u8], &mut Vec<u32>),
+    ) {
+        let mut keys = [0; MOST];
+        let mut homes = [0u32; MOST];
         let mut start = 0;
         self.seen[0] += ends.len() as u64;
-        for batch in ends.chunks(BATCH) {
+        for batch in ends.chunks(MOST) {
             let mut from = start;
             let mask = self.buckets.len() - 1;
             for ((end, key_of), home_of) in batch.iter().zip(&mut keys).zip(&mut homes) {
@@ -161,7 +179,7 @@ impl Memo {
                 from = *end as usize;
             }
             let mut at = out.len();
-            out.resize(at + BATCH * INLINE, 0);
+            out.resize(at + MOST * INLINE, 0);
             for ((end, key), home) in batch.iter().zip(&keys).zip(&homes) {
                 let end = *end as usize;
                 let Bucket(places) = &self.buckets[*home as usize];
@@ -175,9 +193,9 @@ impl Memo {
                     at += place.count as usize;
                 } else {
                     out.truncate(at);
-                    self.miss(&text[start..end], *key, out, &mut encode);
+                    self.miss(&text[start..end], *key, out, encode);
                     at = out.len();
-                    out.resize(at + BATCH * INLINE, 0);
+                    out.resize(at + MOST * INLINE, 0);
                 }
                 start = end;
             }

@@ -5,6 +5,7 @@
 //! border between them is never crossed, whatever stands around it, and cutting there changes nothing ([`cuts`]). The units
 //! between such borders are short and come again, so a memo keeps their tokens; new ones are encoded by BPE itself.
 
+mod alone;
 mod cuts;
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,7 @@ mod tests;
 use serde_json::Value;
 
 use super::bytelevel::{Memo, Merges, Work};
+use alone::{Alone, Run};
 use cuts::Cuts;
 
 /// What `SentencePiece` writes for a space.
@@ -46,6 +48,7 @@ pub(super) enum Place {
 pub(super) struct SentencePiece {
     prefix: Prefix,
     cuts: Cuts,
+    alone: Alone,
     /// Tokens of single characters, by code point.
     characters: Vec<Option<u32>>,
     /// Tokens of the bytes of other characters.
@@ -105,7 +108,7 @@ impl SentencePiece {
                 characters[place] = Some(id(token)?);
             }
         }
-        let (mut merges, mut cuts) = (Vec::new(), Cuts::none());
+        let (mut merges, mut cuts, mut alone) = (Vec::new(), Cuts::none(), Alone::new());
         for merge in model["merges"].as_array()? {
             let (left, right) = match merge {
                 Value::String(text) => text.split_once(' ')?,
@@ -116,10 +119,12 @@ impl SentencePiece {
             if bytes.contains(&ids.0) || bytes.contains(&ids.1) {
                 return None;
             }
-            cuts.join(left.chars().next_back()?, right.chars().next()?);
+            let (last, first) = (left.chars().next_back()?, right.chars().next()?);
+            cuts.join(last, first);
+            alone.join(last, first);
             merges.push(ids);
         }
-        Some(SentencePiece { prefix, cuts, characters, bytes, merges: Merges::new(&[0; 256], &merges) })
+        Some(SentencePiece { prefix, cuts, alone, characters, bytes, merges: Merges::new(&[0; 256], &merges) })
     }
 
     /// Appends the tokens of a stretch of text between added tokens.
@@ -151,13 +156,51 @@ impl SentencePiece {
         } else {
             stretch
         };
-        ends.clear();
-        self.cuts.split(spaced, ends);
-        let places = marks.iter().map(|mark| mark + usize::from(prefixed));
-        let encode = |piece: &[u8], out: &mut Vec<u32>| self.encode_unit(piece, symbols, work, out);
-        memo.look_up_marked(spaced.as_bytes(), ends, places, out, at, encode, |_, _, _, inside| {
-            (inside == 0).then_some(0)
+        let mut marks = marks.iter().map(|mark| mark + usize::from(prefixed)).peekable();
+        let is_ascii = spaced.is_ascii();
+        let mut start = 0;
+        while start < spaced.len() {
+            let run = if is_ascii { Run { end: spaced.len(), alone: false } } else { self.alone.run(spaced, start) };
+            if marks.peek().is_some_and(|mark| *mark < start) {
+                return false; // It lies within a character.
+            }
+            let text = &spaced[start..run.end];
+            if run.alone {
+                for (place, character) in text.char_indices() {
+                    while marks.next_if_eq(&(start + place)).is_some() {
+                        at.push(out.len() as u32);
+                    }
+                    self.extend_by(character, out);
+                }
+            } else {
+                ends.clear();
+                self.cuts.split(text, ends);
+                let places = std::iter::from_fn(|| marks.next_if(|mark| *mark < run.end)).map(|mark| mark - start);
+                let encode = |unit: &[u8], out: &mut Vec<u32>| self.encode_unit(unit, symbols, work, out);
+                let known = memo.look_up_marked(text.as_bytes(), ends, places, out, at, encode, |_, _, _, inside| {
+                    (inside == 0).then_some(0)
+                });
+                if !known {
+                    return false;
+                }
+            }
+            start = run.end;
+        }
+        marks.all(|mark| {
+            at.push(out.len() as u32);
+            mark == start
         })
+    }
+
+    /// Appends the token of a character, or those of its bytes.
+    fn extend_by(&self, character: char, symbols: &mut Vec<u32>) {
+        if let Some(Some(id)) = self.characters.get(character as usize) {
+            symbols.push(*id);
+        } else {
+            let mut buffer = [0; 4];
+            let bytes = character.encode_utf8(&mut buffer).bytes();
+            symbols.extend(bytes.map(|byte| self.bytes[usize::from(byte)]));
+        }
     }
 
     /// BPE over the characters of a unit.
@@ -166,14 +209,7 @@ impl SentencePiece {
         // Units are cut between characters, so they are UTF-8.
         let unit = std::str::from_utf8(unit).unwrap_or_default();
         for character in unit.chars() {
-            let written = if character == ' ' { SPACE } else { character };
-            if let Some(Some(id)) = self.characters.get(written as usize) {
-                symbols.push(*id);
-            } else {
-                let mut buffer = [0; 4];
-                let bytes = written.encode_utf8(&mut buffer).bytes();
-                symbols.extend(bytes.map(|byte| self.bytes[usize::from(byte)]));
-            }
+            self.extend_by(if character == ' ' { SPACE } else { character }, symbols);
         }
         self.merges.merge(symbols, work, out);
     }
