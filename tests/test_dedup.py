@@ -1,10 +1,7 @@
-"""The dedup stage through the extension: near-duplicates, what stays, the split, the clusters, memory and faults."""
+"""The dedup stage through the extension: near-duplicates, what stays, the split, the clusters and memory."""
 
 import json
 import random
-import resource
-import subprocess
-import sys
 import time
 from collections import defaultdict
 
@@ -293,7 +290,7 @@ def test_train_and_test_share_no_near_duplicate_prompt(dedup):
     assert any(apart[found["row"]]["split"] != apart[found["other"]]["split"] for found in pairs)
 
 
-# ---- the same bytes, memory, faults ----
+# ---- the same bytes, memory ----
 
 
 def test_the_bytes_depend_on_neither_workers_nor_memory(dedup, digests):
@@ -340,85 +337,6 @@ def test_pairs_are_those_of_the_definition():
     assert len(found) >= 0.99 * len(expected) > 50
     with pytest.raises(TypeError, match="expected an Arrow array of strings, found: Int64"):
         _core.near_pairs(pa.array([1]))
-
-
-PROGRAM = """
-import sys
-from zephyr_data import _core
-from zephyr_data.config import Config
-
-config = Config.load({"dedup": {"memory_limit": int(sys.argv[3])}}, {})
-ignore = lambda *_: None
-_core.clean([sys.argv[1]], sys.argv[2], config.read, config.clean, 2, ignore)
-print("go", flush=True)
-_core.dedup(sys.argv[2], config.dedup_options(), 2, ignore)
-"""
-
-
-@pytest.fixture(scope="module")
-def spilling(tmp_path_factory):
-    """A file of rows, and the command that deduplicates them in little memory."""
-    folder = tmp_path_factory.mktemp("spilling")
-    source = folder / "rows.jsonl"
-    source.write_text("".join(json.dumps(row) + "\n" for row in many(15_000)), encoding="utf-8")
-    return source, lambda out, **how: subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(source), str(out), "54300000"],
-        stdout=subprocess.PIPE,
-        text=True,
-        **how,
-    )
-
-
-@pytest.mark.slow
-def test_a_run_that_is_killed_goes_on_to_the_same_bytes(spilling, tmp_path, digests):
-    _, start = spilling
-    whole = start(tmp_path / "whole")
-    assert whole.stdout.readline() == "go\n"
-    begun = time.monotonic()
-    assert whole.wait() == 0
-    seconds = time.monotonic() - begun
-    whole.stdout.close()
-    expected = digests(tmp_path / "whole")
-    chance, seen = random.Random(0), 0
-    for number in range(10):
-        out = tmp_path / f"killed-{number}"
-        process = start(out)
-        assert process.stdout.readline() == "go\n"
-        time.sleep(chance.random() * seconds)
-        seen += any((out / ".dedup.spill").glob("*-0*"))
-        process.kill()
-        process.communicate()
-        again = start(out)
-        again.communicate()
-        assert again.returncode == 0
-        assert not (out / ".dedup.spill").exists()
-        assert digests(out) == expected
-    assert seen > 2  # some were killed while runs lay on the disk
-
-
-@pytest.mark.slow
-def test_a_full_disk_during_the_spill_is_said_and_the_same_command_goes_on(
-    spilling, tmp_path, digests
-):
-    _, start = spilling
-    whole, out = start(tmp_path / "whole"), tmp_path / "out"
-    whole.communicate()
-    first = start(out)
-    first.stdout.readline()
-    first.kill()
-    first.communicate()
-    # A limit on the size of files stands for a full disk; the first run that is spilled is larger.
-    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 18, 1 << 18))  # noqa: E731
-    full = start(out, stderr=subprocess.PIPE, preexec_fn=limit)
-    _, said = full.communicate()
-    assert full.returncode == 1
-    assert "cannot write `" in said
-    assert "/.dedup.spill/" in said
-    assert "hint: free some space and run the same command again" in said
-    assert not (out / ".dedup.spill").exists()
-    assert not (out / "dedup").exists()
-    start(out).communicate()
-    assert digests(out) == digests(tmp_path / "whole")
 
 
 @pytest.mark.slow
