@@ -123,10 +123,67 @@ def test_nulls_stay_and_empty_tables_are_tables():
     assert (empty.kept.num_rows, empty.dropped.num_rows) == (0, 0)
 
 
-@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()])
+DICTIONARY = pa.dictionary(pa.int8(), pa.large_string())
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.string_view(), DICTIONARY], ids=str
+)
 def test_strings_of_any_kind_in_chunks(kind):
     chunks = pa.chunked_array([pa.array(["a b", "c"], kind).slice(1), pa.array(["C"], kind)])
     assert deduplicate(pa.table({"x": chunks}), column="x").kept["x"].to_pylist() == ["c"]
+
+
+def lists_of(text, make):
+    return make(pa.struct([("role", text), ("content", text)]))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        lists_of(pa.large_string(), pa.large_list),
+        lists_of(pa.string_view(), pa.list_view),
+        lists_of(pa.string(), lambda item: pa.list_(item, 2)),
+        lists_of(DICTIONARY, pa.list_),
+    ],
+    ids=str,
+)
+def test_chats_of_any_kind_in_slices(kind):
+    chats = [chat("a", "b"), chat("c", LONG), None, chat("A", "b"), chat("c", LONG + " x")]
+    array = pa.array(chats, kind)
+    result = deduplicate(pa.chunked_array([array.slice(0, 2), array.slice(1)]))
+    assert result.dropped.to_pylist() == [
+        {"row": 2, "kept_row": 1, "reason": "exact_duplicate", "similarity": None},
+        {"row": 4, "kept_row": 0, "reason": "exact_duplicate", "similarity": None},
+        {"row": 5, "kept_row": 1, "reason": "near_duplicate", "similarity": 57 / 58},
+    ]
+    assert result.kept["messages"].to_pylist() == [chats[0], chats[1], None]
+
+
+def test_rows_of_any_library_and_columns_without_a_table():
+    datasets, pd = pytest.importorskip("datasets"), pytest.importorskip("pandas")
+    pl = pytest.importorskip("polars")
+    texts, chats = ["a", "b", "A"], [chat("a", "b"), chat("c", "d"), chat("A", "b")]
+    rows = [{"messages": one, "n": n} for n, one in enumerate(chats)]
+    table = pa.Table.from_pylist(rows)
+    for frame in (rows, table.to_reader(), pd.DataFrame(rows), datasets.Dataset.from_list(rows)):
+        result = deduplicate(frame)
+        assert result.kept["n"].to_pylist() == [0, 1]
+        assert result.dropped["kept_row"].to_pylist() == [0]
+    # Rows that were picked lie in the same table as before.
+    picked = datasets.Dataset.from_list([*rows, {"messages": chat("e", "f"), "n": 3}])
+    assert deduplicate(picked.select([3, 2, 0])).kept["n"].to_pylist() == [3, 2]
+    for name, column in (("text", texts), ("messages", chats)):
+        for make in (list, pa.array, lambda values: pa.chunked_array([values]), pl.Series):
+            assert deduplicate(make(column)).kept[name].to_pylist() == column[:2]
+
+
+def test_the_number_of_threads_changes_nothing(texts):
+    table = pa.table({"text": texts * 5})
+    one, many = (deduplicate(table, threshold=0.6, workers=workers) for workers in (1, 5))
+    assert one.dropped.equals(many.dropped)
+    assert one.kept.equals(many.kept)
+    assert many.dropped.num_rows > 1200
 
 
 def test_a_record_batch_and_polars():
@@ -141,26 +198,45 @@ def test_a_record_batch_and_polars():
 
 TEXTS = pa.table({"text": ["a", "b"]})
 BAD = {
-    "no table": ([1], {}, ConfigError, "cannot read this as a table: `list`"),
-    "texts alone": (pa.array(["a"]), {}, ConfigError, "cannot read this as a table"),
+    "no table": (7, {}, ConfigError, "cannot read rows from an object of this type: `int`"),
+    "a text": ("a", {}, ConfigError, "cannot read rows from an object of this type: `str`"),
+    "no rows": ([7], {}, DataError, "found the type Int64 at frame:1, field: `messages`"),
+    "both": (["a", [7]], {}, DataError, "cannot read these rows: "),
     "no column": (TEXTS, {"column": "x"}, ConfigError, "there is no column `x`\nhint: .*`text`"),
-    "numbers": (pa.table({"text": [1]}), {}, DataError, "must hold strings.* found: int64"),
+    "numbers": (
+        pa.table({"x": pa.array([], pa.int64())}),
+        {"column": "x"},
+        DataError,
+        "expected strings or lists of messages, found the type Int64 at frame:1, field: `x`",
+    ),
+    "too many rows": (
+        pa.table({"x": pa.nulls(1 << 32)}),
+        {"column": "x"},
+        DataError,
+        "it has more",
+    ),
     "no scores": (TEXTS, {"keep": "best_score"}, ConfigError, "needs scores"),
+    "no column of scores": (
+        TEXTS,
+        {"keep": "best_score", "score": "x"},
+        ConfigError,
+        "there is no column `x`\nhint: name one with `score`",
+    ),
     "no numbers": (TEXTS, {"keep": "best_score", "score": "text"}, DataError, "must hold numbers"),
     "threshold": (TEXTS, {"threshold": 0.0}, ConfigError, "`dedup.threshold`"),
     "compare": (TEXTS, {"compare": "all"}, ConfigError, "`dedup.compare`"),
     "bands": (TEXTS, {"bands": 100}, ConfigError, "bands"),
     "a null": (
-        pa.table({"messages": [chat("a", "b"), chat("a", None)]}),
-        {},
+        pa.table({"chats": [chat("a", "b"), None, chat("a", None)]}),
+        {"column": "chats"},
         DataError,
-        r"row 1: `messages\[1\].content` must be a text, found: null",
+        r"^expected a string, found null at frame:3, field: `chats\[1\].content`",
     ),
     "a role": (
         pa.table({"messages": [[{"role": "gpt", "content": "a"}]]}),
         {},
         DataError,
-        r"row 0: `messages\[0\].role` must be .* found: 'gpt'",
+        r"^unknown role `gpt` at frame:1, field: `messages\[0\].role`",
     ),
 }
 

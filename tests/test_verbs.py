@@ -134,10 +134,13 @@ def given(name):
         "reader": lambda: table.to_reader(),
         "polars": lambda: pl.DataFrame(rows),
         "pandas": lambda: table.to_pandas(),
+        "datasets": lambda: pytest.importorskip("datasets").Dataset.from_list(rows),
     }[name]()
 
 
-@pytest.mark.parametrize("name", ["rows", "pyarrow", "batch", "reader", "polars", "pandas"])
+@pytest.mark.parametrize(
+    "name", ["rows", "pyarrow", "batch", "reader", "polars", "pandas", "datasets"]
+)
 def test_tables_of_any_library_are_taken(name):
     result = zephyr_data.clean(given(name))
     assert result.kept["id"].to_pylist() == ["a"]
@@ -175,6 +178,22 @@ def test_pack_takes_integers_of_any_width(encoder):
     narrow = zephyr_data.pack(encoded)
     assert narrow == zephyr_data.pack(wide)
     assert narrow.index["id"].to_pylist() == ["frame:1", "frame:2"]
+
+
+def test_slices_of_lists_of_one_length_are_read():
+    kind = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]), 2)
+    other = [{"role": "user", "content": "Bye"}, {"role": "assistant", "content": "Goodbye!"}]
+    for table in (
+        pa.table({"messages": pa.array([TURNS, other, TURNS], kind)}),
+        pa.table(
+            {
+                "messages": [TURNS, other, TURNS],
+                "x": pa.array([{"a": other}] * 3, pa.struct([("a", kind)])),
+            }
+        ),
+    ):
+        kept = zephyr_data.clean(table.slice(1, 1)).kept
+        assert kept["messages"].to_pylist() == [other]
 
 
 def test_sliced_tables_are_read_where_they_begin(encoder):

@@ -48,6 +48,7 @@ __all__ = [
     "clean",
     "clean_rows",
     "dedup",
+    "deduplicate_rows",
     "default_options",
     "encode_rows",
     "exact_duplicates",
@@ -190,6 +191,14 @@ def pack_rows(
     table: _ArrowTable, options: PackOptions, workers: int
 ) -> tuple[_ArrowTable, _ArrowTable | None, _ArrowTable]:
     """What `pack` does with tokens: packed rows, their index (none of pairs), and what was dropped."""
+
+def deduplicate_rows(
+    table: _ArrowTable, options: DedupOptions, workers: int
+) -> tuple[_ArrowTable, _ArrowArray]:
+    """Duplicates in a table's first column, texts or chats; a second one has the scores.
+
+    Gives `row`, `kept_row`, `reason` and `similarity` of the rows that go, and for each row whether it stays.
+    """
 
 def words(text: str) -> list[str]:
     r"""The words by which near-duplicates are told: `\w+` of the lower-cased text."""

@@ -31,8 +31,12 @@ HINT = (
 )
 
 
-def table_of(rows: object) -> pa.Table:
+def table_of(rows: object, *, texts: str = "messages") -> pa.Table:
     """The rows as a table; chats without a table around them become its column `messages`.
+
+    Args:
+        rows: A table, a column, or a list of rows or of chats.
+        texts: The name of the column that strings without a table around them become.
 
     Raises:
         ConfigError: It is neither Arrow nor a list of rows or chats.
@@ -41,24 +45,52 @@ def table_of(rows: object) -> pa.Table:
     import pyarrow as pa
 
     try:
-        if hasattr(rows, "__arrow_c_stream__"):
-            return _of_stream(cast("ArrowStream", rows))
-        if hasattr(rows, "__arrow_c_array__"):
-            array = pa.array(rows)
-            if isinstance(array, pa.StructArray):
-                return pa.Table.from_batches([pa.RecordBatch.from_struct_array(array)])
-            return pa.table({"messages": array})
-        if isinstance(rows, Sequence) and not isinstance(rows, str | bytes):
-            return _of_list(rows)
+        return _whole(_table(rows, texts))
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         words = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise DataError(f"cannot read these rows: {words}\nhint: {HINT}") from error
+
+
+def _table(rows: object, texts: str) -> pa.Table:
+    import pyarrow as pa
+
+    if type(rows).__module__ == "datasets.arrow_dataset":  # which exports nothing itself
+        rows = cast("Any", rows).with_format("arrow")[:]
+    if hasattr(rows, "__arrow_c_stream__"):
+        return _of_stream(cast("ArrowStream", rows), texts)
+    if hasattr(rows, "__arrow_c_array__"):
+        array = pa.array(rows)
+        if isinstance(array, pa.StructArray):
+            return pa.Table.from_batches([pa.RecordBatch.from_struct_array(array)])
+        return _of_column(array, texts)
+    if isinstance(rows, Sequence) and not isinstance(rows, str | bytes):
+        return _of_list(rows, texts)
     raise ConfigError(
         f"cannot read rows from an object of this type: `{type(rows).__name__}`\nhint: {HINT}"
     )
 
 
-def _of_stream(rows: ArrowStream) -> pa.Table:
+def _whole(table: pa.Table) -> pa.Table:
+    """The table; written anew if it has lists of one length of structs, of which the extension's Arrow takes no slices."""
+    import pyarrow as pa
+
+    if not any(_has_fixed_structs(kind) for kind in table.schema.types):
+        return table
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return pa.ipc.open_stream(sink.getvalue()).read_all()
+
+
+def _has_fixed_structs(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    if pa.types.is_fixed_size_list(kind) and pa.types.is_struct(kind.value_type):
+        return True
+    return any(_has_fixed_structs(kind.field(at).type) for at in range(kind.num_fields))
+
+
+def _of_stream(rows: ArrowStream, texts: str) -> pa.Table:
     import pyarrow as pa
 
     if isinstance(rows, pa.Table):
@@ -66,14 +98,22 @@ def _of_stream(rows: ArrowStream) -> pa.Table:
     try:
         reader = pa.RecordBatchReader.from_stream(rows)
     except pa.ArrowInvalid:  # a column, not a table
-        return pa.table({"messages": pa.chunked_array(rows)})
+        return _of_column(pa.chunked_array(rows), texts)
     return reader.read_all()
 
 
-def _of_list(rows: Sequence[Any]) -> pa.Table:
+def _of_column(column: pa.Array | pa.ChunkedArray, texts: str) -> pa.Table:
+    import pyarrow as pa
+
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    kinds = (pa.string(), pa.large_string(), pa.string_view())
+    return pa.table({texts if kind in kinds else "messages": column})
+
+
+def _of_list(rows: Sequence[Any], texts: str) -> pa.Table:
     import pyarrow as pa
 
     if rows and all(isinstance(row, Mapping) for row in rows):
         names = dict.fromkeys(name for row in rows for name in row)
         return pa.table({name: pa.array([row.get(name) for row in rows]) for name in names})
-    return pa.table({"messages": pa.array(rows)})
+    return _of_column(pa.array(rows), texts)

@@ -18,7 +18,7 @@ mod _core {
     #[pymodule_export]
     use super::encoder::ChatEncoder;
     #[pymodule_export]
-    use super::near::{exact_duplicates, near_duplicates, near_pairs, words};
+    use super::near::{deduplicate_rows, exact_duplicates, near_duplicates, near_pairs, words};
     #[pymodule_export]
     use super::options::default_options;
     #[pymodule_export]

@@ -4,18 +4,21 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch, UInt32Array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Float64Type, Schema};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3_arrow::{PyArray, PyRecordBatch};
+use pyo3_arrow::{PyArray, PyRecordBatch, PyTable};
 use zephyr_data_core::dedup::exact::{self, Fate, Keys};
 use zephyr_data_core::dedup::near::{self, Bands, Match, Options};
 use zephyr_data_core::error::Error;
 use zephyr_data_core::record::Kind;
 use zephyr_data_core::schema::MessagesView;
+use zephyr_data_core::stage::deduplicate::deduplicate;
 
 use crate::error::CoreError;
-use crate::options::{keep, policy};
+use crate::options::{DedupOptions, keep, policy};
+use crate::stages::run;
+use crate::verbs::{FRAME, to_python};
 
 /// The words by which near-duplicates are told.
 #[pyfunction]
@@ -114,4 +117,25 @@ pub(crate) fn near_pairs(
     let bands = Bands::new(bands, rows).map_err(CoreError::from)?;
     let options = Options { threshold, bands, ..Options::default() };
     on_texts(py, texts, |texts| near::pairs(texts, &options))
+}
+
+/// The rows of a table's first column that say what another row says, and for each row whether it stays; a second column has
+/// the scores.
+#[pyfunction]
+pub(crate) fn deduplicate_rows(
+    py: Python<'_>,
+    table: PyTable,
+    options: DedupOptions,
+    workers: usize,
+) -> PyResult<(PyTable, PyArray)> {
+    let ((batches, columns), options) = (table.into_inner(), options.into_core()?);
+    let Some(compared) = columns.fields().first() else {
+        return Err(PyTypeError::new_err("expected a table with the column that is compared"));
+    };
+    let column: Vec<ArrayRef> = batches.iter().map(|batch| batch.column(0).clone()).collect();
+    let scores = batches.iter().filter_map(|batch| batch.columns().get(1)?.as_primitive_opt::<Float64Type>());
+    let scores: Vec<Option<f64>> = scores.flatten().collect();
+    let found =
+        run(py, None, |observer| deduplicate(FRAME, (compared, &column), &scores, &options, workers, observer))?;
+    Ok((to_python(found.dropped)?, PyArray::from_array_ref(Arc::new(found.stays))))
 }

@@ -11,13 +11,13 @@ use crate::options::{CleanOptions, PackOptions, ReadOptions};
 use crate::stages::run;
 
 /// What rows in memory are called in ids and errors, here as in `prepare`.
-const NAME: &str = "frame";
+pub(crate) const FRAME: &str = "frame";
 
 fn rows(table: PyTable) -> InputFile {
-    InputFile::of_rows(NAME, table.into_inner().0)
+    InputFile::of_rows(FRAME, table.into_inner().0)
 }
 
-fn to_python(table: Table) -> PyResult<PyTable> {
+pub(crate) fn to_python(table: Table) -> PyResult<PyTable> {
     PyTable::try_new(table.batches, table.schema).map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
@@ -73,6 +73,6 @@ pub(crate) fn pack_rows(
     workers: usize,
 ) -> PyResult<(PyTable, Option<PyTable>, PyTable)> {
     let ((batches, columns), options) = (table.into_inner(), options.into_core()?);
-    let packed = run(py, None, |observer| in_memory::pack(NAME, &batches, &columns, &options, workers, observer))?;
+    let packed = run(py, None, |observer| in_memory::pack(FRAME, &batches, &columns, &options, workers, observer))?;
     Ok((to_python(packed.rows)?, packed.index.map(to_python).transpose()?, to_python(packed.dropped)?))
 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, StringArray, StructArray};
+use arrow::array::{Array, ArrayRef, AsArray, LargeStringArray, ListArray, RecordBatch, StringArray, StructArray};
+use arrow::buffer::OffsetBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Float64Type};
 
@@ -26,14 +27,14 @@ pub(super) fn is_wanted(name: &str, carry: &[String]) -> bool {
 }
 
 /// One column, brought to the types that are read here.
-enum Column {
+pub(super) enum Column {
     Text(StringArray),
     Number(arrow::array::Float64Array),
     Turns(Box<TurnsColumn>),
     Wrong(String),
 }
 
-struct TurnsColumn {
+pub(super) struct TurnsColumn {
     shape: Shape,
     lists: ListArray,
     role: (&'static str, StringArray),
@@ -53,7 +54,7 @@ struct Parts {
 }
 
 impl Column {
-    fn new(array: &ArrayRef, slot: Slot, shape: Shape) -> Column {
+    pub(super) fn new(array: &ArrayRef, slot: Slot, shape: Shape) -> Column {
         let wrong = || Column::Wrong(array.data_type().to_string());
         match slot {
             Slot::Id => {
@@ -75,14 +76,22 @@ impl Column {
         }
     }
 
+    /// Whether the column's type is one of texts or turns.
+    pub(super) fn check(&self, name: &str) -> std::result::Result<(), Fault> {
+        match self {
+            Column::Text(_) | Column::Turns(_) => Ok(()),
+            Column::Number(_) => Err(wrong_type(name, "Float64")),
+            Column::Wrong(found) => Err(wrong_type(name, found)),
+        }
+    }
+
     /// The column's value in a row.
-    fn said(&self, index: usize, name: &str) -> std::result::Result<Option<Said>, Fault> {
+    pub(super) fn said(&self, index: usize, name: &str) -> std::result::Result<Option<Said>, Fault> {
         match self {
             Column::Text(text) => Ok(text.is_valid(index).then(|| Said::Text(text.value(index).to_owned()))),
             Column::Turns(turns) if turns.lists.is_null(index) => Ok(None),
             Column::Turns(turns) => turns.get(index, name).map(|turns| Some(Said::Turns(turns))),
-            Column::Number(_) => Err(wrong_type(name, "Float64")),
-            Column::Wrong(found) => Err(wrong_type(name, found)),
+            Column::Number(_) | Column::Wrong(_) => self.check(name).map(|()| None),
         }
     }
 
@@ -132,7 +141,21 @@ pub(super) fn strings(array: &ArrayRef) -> Option<StringArray> {
     if !is_text(array.data_type()) && !array.data_type().is_null() {
         return None;
     }
+    if let Some(large) = array.as_string_opt::<i64>() {
+        return short(large);
+    }
     cast(array, &DataType::Utf8).ok()?.as_string_opt().cloned()
+}
+
+/// Strings with long offsets as those with short ones, without a copy of the text. A slice that begins behind two gigabytes
+/// of other rows has short ones, too, which `cast` does not see.
+fn short(large: &LargeStringArray) -> Option<StringArray> {
+    let (offsets, nulls) = (large.offsets(), large.nulls().cloned());
+    let (first, last) = (offsets[0], offsets[large.len()]);
+    i32::try_from(last - first).ok()?;
+    let offsets = OffsetBuffer::new(offsets.iter().map(|&offset| (offset - first) as i32).collect());
+    let values = large.values().slice_with_length(usize::try_from(first).ok()?, usize::try_from(last - first).ok()?);
+    StringArray::try_new(offsets, values, nulls).ok()
 }
 
 /// Lists of any of Arrow's layouts as the plain one.
@@ -146,7 +169,17 @@ pub(super) fn lists(array: &ArrayRef) -> Option<ListArray> {
         return None;
     };
     let list = DataType::List(Arc::new(Field::new("item", item.data_type().clone(), true)));
-    cast(array, &list).ok()?.as_list_opt().cloned()
+    cast(array, &list).ok()?.as_list_opt().map(trimmed)
+}
+
+/// The lists with their own items alone. A slice has those of all rows, and what is cast of it would be cast for each of a
+/// batch's slices anew.
+fn trimmed(lists: &ListArray) -> ListArray {
+    let (DataType::List(item), offsets) = (lists.data_type(), lists.offsets()) else { return lists.clone() };
+    let (first, last) = (offsets[0], offsets[lists.len()]);
+    let items = lists.values().slice(first.cast_unsigned() as usize, (last - first).cast_unsigned() as usize);
+    let offsets = OffsetBuffer::new(offsets.iter().map(|offset| offset - first).collect());
+    ListArray::new(item.clone(), offsets, items, lists.nulls().cloned())
 }
 
 fn turns(array: &ArrayRef, shape: Shape) -> Option<TurnsColumn> {
@@ -317,4 +350,37 @@ fn fill(columns: &[(&str, Slot, Column)], index: usize) -> std::result::Result<C
         }
     }
     Ok(row)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{LargeListArray, StringViewArray};
+    use arrow::buffer::{Buffer, ScalarBuffer};
+
+    #[test]
+    fn a_slice_of_lists_has_the_items_of_its_own_rows_alone() {
+        let texts = Arc::new(StringViewArray::from_iter_values(["a", "b", "c", "d", "e"])) as ArrayRef;
+        let item = Arc::new(Field::new("item", DataType::Utf8View, true));
+        let offsets = OffsetBuffer::new(ScalarBuffer::from(vec![0i64, 1, 3, 4, 5]));
+        let whole = LargeListArray::new(item, offsets, texts, None);
+        let slice = lists(&(Arc::new(whole.slice(1, 2)) as ArrayRef)).unwrap();
+        assert_eq!(slice.value_offsets(), [0, 2, 3]);
+        let items = strings(slice.values()).unwrap();
+        assert_eq!(items.iter().flatten().collect::<Vec<_>>(), ["b", "c", "d"]);
+    }
+
+    #[test]
+    fn strings_behind_two_gigabytes_are_read() {
+        let text = b"onetwo";
+        let far = i32::MAX as usize + 4;
+        let mut bytes = vec![0; far + text.len()]; // the system gives memory only where it is written
+        bytes[far..].copy_from_slice(text);
+        let ends = [0, far, far + 3, far + 6].map(|end| i64::try_from(end).unwrap());
+        let offsets = OffsetBuffer::new(ScalarBuffer::from(ends.to_vec()));
+        let large = LargeStringArray::new(offsets, Buffer::from_vec(bytes), None);
+        let read = |from, rows| strings(&(Arc::new(large.slice(from, rows)) as ArrayRef));
+        assert_eq!(read(1, 2).unwrap().iter().flatten().collect::<Vec<_>>(), ["one", "two"]);
+        assert_eq!(read(0, 1), None);
+    }
 }

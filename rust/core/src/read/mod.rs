@@ -16,6 +16,7 @@ use crate::record::{Kind, Row};
 mod batch;
 mod carry;
 mod codec;
+mod column;
 mod diagnose;
 mod guard;
 mod ipc;
@@ -29,6 +30,7 @@ mod texts;
 mod transcript;
 
 use carry::Layout;
+pub use column::{Spoken, Values, pieces};
 pub use shape::Shape;
 pub use texts::{FieldText, for_each_text};
 

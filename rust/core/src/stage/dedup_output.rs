@@ -20,9 +20,9 @@ use crate::shard::{Framing, ParquetWriter, PartWriter};
 
 // The reasons of the stage.
 const CONTAMINATED: &str = "contaminated";
-const EXACT_DUPLICATE: &str = "exact_duplicate";
+pub(super) const EXACT_DUPLICATE: &str = "exact_duplicate";
 const CONSTANT_ANSWER: &str = "constant_answer";
-const NEAR_DUPLICATE: &str = "near_duplicate";
+pub(super) const NEAR_DUPLICATE: &str = "near_duplicate";
 const NEAR_DUPLICATE_PROMPT: &str = "near_duplicate_prompt";
 const NO_SIGNAL: &str = "no_signal";
 const CONTRADICTION: &str = "contradiction";

@@ -37,6 +37,13 @@ impl Table {
         Table { schema, batches: Vec::new() }
     }
 
+    /// One batch.
+    pub(super) fn of(batch: RecordBatch) -> Table {
+        let mut table = Table::new(batch.schema());
+        table.push(batch);
+        table
+    }
+
     fn push(&mut self, batch: RecordBatch) {
         if batch.num_rows() > 0 {
             self.batches.push(batch);
@@ -357,9 +364,7 @@ impl DroppedBatch {
     fn finish(mut self) -> Table {
         let fields = ["id", "reason", "detail"].map(|name| Field::new(name, DataType::Utf8, false));
         let columns = [self.id.finish(), self.reason.finish(), self.detail.finish()];
-        let mut table = Table::new(Arc::new(Schema::new(fields.to_vec())));
         let columns = columns.into_iter().map(|column| Arc::new(column) as ArrayRef).collect();
-        table.push(schema::batch(table.schema.clone(), columns));
-        table
+        Table::of(schema::batch(Arc::new(Schema::new(fields.to_vec())), columns))
     }
 }

@@ -21,6 +21,7 @@ pub mod clean;
 pub mod contamination;
 pub mod dedup;
 mod dedup_output;
+pub mod deduplicate;
 pub mod encode;
 mod encoded;
 mod fate;
