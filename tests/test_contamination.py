@@ -1,18 +1,15 @@
-"""Texts of benchmarks in the data: what goes and why, what does not count, which files are read, and when it is done again."""
+"""Texts of benchmarks in the data: what goes and why, what does not count, and when it is done again."""
 
 import json
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from zephyr_data import _core
 from zephyr_data.config import Config
-from zephyr_data.errors import ConfigError, DataError
 from zephyr_data.manifest import read_manifest
 
 DUCKS = (
@@ -234,97 +231,6 @@ def test_how_a_benchmark_asks_does_not_hit(dedup, benchmark):
         assert kept == expected
 
 
-# ---- files ----
-
-
-def test_formats_fields_and_folders(dedup, tmp_path):
-    folder = tmp_path / "benchmarks"
-    folder.mkdir()
-    (folder / "a.json").write_text(json.dumps([{"instruction": TRAVEL, "id": 1}]))
-    messages = [[{"role": "user", "content": DUCKS}]]
-    pq.write_table(pa.table({"prompt": messages, "score": [1.5]}), folder / "b.parquet")
-    other = tmp_path / "other.parquet"
-    pq.write_table(pa.table({"stem": [SHORT], "question": [DUCKS]}), other)
-    rows = [chat(0, TRAVEL, "Aloha"), chat(1, DUCKS, "18"), chat(2, SHORT, "Him")]
-    _, _, rejects = dedup(rows, decontaminate=[str(folder), {"path": other, "fields": ["stem"]}])
-    assert {name: row["detail"].split("`")[1] for name, row in rejects.items()} == {
-        "c0": f"{folder}/a.json:1",
-        "c1": f"{folder}/b.parquet:1",
-        "c2": f"{other}:1",
-    }
-
-
-@pytest.mark.parametrize(
-    ("content", "fields", "message"),
-    [
-        (
-            '{"question": "a"}\n{"question": 7}',
-            [],
-            (
-                "expected a text, found a number at F:2, field: `question`\n"
-                "hint: name the fields that hold its texts: `{path: FILE, fields: [NAME]}`"
-            ),
-        ),
-        (
-            '{"answer": "a"}',
-            ["question"],
-            (
-                "there is no such field at F:1, field: `question`\n"
-                "hint: name fields that hold texts, lists of them, or messages; the row has `answer`"
-            ),
-        ),
-        (
-            '{"question": "a"',
-            [],
-            (
-                "not valid JSON: EOF while parsing an object, column 16 at F:1\n"
-                "hint: each line must be one JSON object"
-            ),
-        ),
-    ],
-)
-def test_a_bad_benchmark_is_named_with_line_and_field(dedup, benchmark, content, fields, message):
-    benchmark.write_text(content)
-    with pytest.raises(DataError) as error:
-        dedup([chat(0, "a", "b")], decontaminate=[{"path": str(benchmark), "fields": fields}])
-    assert str(error.value).replace(str(benchmark), "F") == message
-
-
-def test_files_that_are_not_there_and_options_that_cannot_be_honoured(dedup, benchmark, tmp_path):
-    rows = [chat(0, "a", "b")]
-    with pytest.raises(FileNotFoundError, match="check the spelling"):
-        dedup(rows, decontaminate=[str(tmp_path / "no.jsonl")])
-    with pytest.raises(ConfigError) as error:
-        dedup(rows, decontaminate=[str(benchmark)], memory_limit=1000, near=False)
-    assert str(error.value) == (
-        f"the texts of the benchmarks take more than half of `dedup.memory_limit` at `{benchmark}`:2, found: 1000\n"
-        "hint: give it more, or name the fields that hold the questions alone: `{path: FILE, fields: [NAME]}`"
-    )
-    for options, message in {
-        "dedup.decontaminate": (
-            {"decontaminate": "bench.jsonl"},
-            (
-                "`dedup.decontaminate` must be a list, found: `'bench.jsonl'`\n"
-                "hint: a list of files, or of `{path: FILE, fields: [NAME]}`"
-            ),
-        ),
-        "dedup.contamination.ngram": (
-            {"contamination": {"ngram": 1}},
-            "`dedup.contamination.ngram` must be at least 2, found: `1`\nhint: the default is `8`",
-        ),
-        "dedup.decontaminate.file": (
-            {"decontaminate": [{"file": "bench.jsonl"}]},
-            (
-                "`dedup.decontaminate.path` must be given, found: `{'file': 'bench.jsonl'}`\n"
-                "hint: the file of a benchmark, or a folder of them"
-            ),
-        ),
-    }.values():
-        with pytest.raises(ConfigError) as error:
-            Config.load({"dedup": options})
-        assert str(error.value) == message
-
-
 # ---- runs ----
 
 
@@ -374,33 +280,6 @@ def test_a_changed_benchmark_runs_the_stage_again(prepare, examples, tmp_path, b
     skipped, result = run()
     assert skipped == {"clean"}
     assert "contaminated" not in result.dropped
-
-
-@pytest.mark.parametrize("of", [str, Path, lambda path: {"path": path, "fields": ["turns"]}])
-def test_one_benchmark_needs_no_list(prepare, write_rows, tmp_path, benchmark, of):
-    benchmark.write_text(json.dumps({"turns": [DUCKS]}))
-    source = write_rows(tmp_path / "chats.jsonl", [chat(0, DUCKS, "18"), chat(1, "Hi", "Hello")])
-    out = tmp_path / "out"
-    for named in (of(benchmark), [of(benchmark)], iter([of(benchmark)])):
-        done = prepare(source, out, decontaminate=named, test_fraction=0.0, overwrite=True)
-        assert done.manifests["dedup"].counts["dropped"] == {"contaminated": 1}
-    for wrong in (5, [5]):
-        with pytest.raises(ConfigError, match="^`dedup.decontaminate` must be a"):
-            prepare(source, out, decontaminate=wrong, overwrite=True)
-
-
-def test_a_benchmark_that_is_not_there_is_told_before_anything_is_removed(
-    prepare, write_rows, tmp_path
-):
-    source = write_rows(tmp_path / "chats.jsonl", [chat(1, "Hi", "Hello")])
-    out = prepare(source, tmp_path / "out", test_fraction=0.0).out
-    with pytest.raises(FileNotFoundError) as error:
-        prepare(source, out, decontaminate="no.jsonl", overwrite=True)
-    assert error.value.strerror == (
-        "cannot read `no.jsonl`: No such file or directory\n"
-        "hint: check the spelling; a relative path starts at the current directory"
-    )
-    assert (out / "packed" / "manifest.json").exists()
 
 
 def test_the_command_line(command, examples, tmp_path, benchmark):

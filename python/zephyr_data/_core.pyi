@@ -45,6 +45,7 @@ __all__ = [
     "DirectoryLock",
     "StageResult",
     "__version__",
+    "check_benchmarks",
     "clean",
     "clean_rows",
     "dedup",
@@ -158,6 +159,9 @@ def inspect(
 
 def dedup(folder: _Path, options: DedupOptions, workers: int, observer: _Observer) -> StageResult:
     """Reads `folder/clean` and writes `folder/dedup`."""
+
+def check_benchmarks(options: DedupOptions) -> None:
+    """Reads all files of `options.decontaminate` and keeps nothing: raises what is wrong with one."""
 
 def measure_recall(folder: _Path, options: DedupOptions, observer: _Observer) -> str:
     """Looks for edited copies of rows of `folder/clean`: the JSON of a list of `zephyr_data.summary.Recall`."""

@@ -142,8 +142,9 @@ def prepare(
         typer.Option(
             metavar="FILE",
             show_default="none",
-            help="A benchmark, .jsonl, .json, .parquet or .arrow: rows that hold one of its questions go. Give it once for"
-            " each file.",
+            help="A benchmark, .jsonl, .json, .parquet or .arrow, or a folder or a glob of them: rows that hold one of its"
+            " questions go. Quote a glob, 'bench/*.jsonl', or the shell makes inputs of all files but the first. Can be"
+            " given several times.",
         ),
     ] = None,
     workers: Annotated[
@@ -213,8 +214,10 @@ def prepare(
     Cleans, deduplicates, splits, tokenizes and packs. Writes DIR/clean, DIR/dedup and DIR/packed; DIR/packed/train and DIR/packed/test are what trl's trainers take. DIR/report.html shows on one page what was done.
     """
     _without_torch()
+    from zephyr_data.inputs import check_not_spelt_out
     from zephyr_data.prepare import prepare as run
 
+    check_not_spelt_out(sys.argv, inputs)
     result = run(
         inputs,
         tokenizer=tokenizer,

@@ -248,8 +248,8 @@ def _expected(error: ErrorDetails) -> str:
 
 _HINTS = {
     "pack.max_length": "2048 is usual; it counts tokens, not characters",
-    "dedup.decontaminate": "a list of files, or of `{path: FILE, fields: [NAME]}`",
-    "dedup.decontaminate.path": "the file of a benchmark, or a folder of them",
+    "dedup.decontaminate": "a list of files or globs, or of `{path: FILE, fields: [NAME]}`",
+    "dedup.decontaminate.path": "the file of a benchmark, or a folder or glob of them",
     "dedup.decontaminate.fields": "the names of the fields that hold the texts, such as `[question]`",
     "dedup.test_fraction": "0.01 keeps one prompt in a hundred for the test set, 0 keeps none",
     "workers": "leave it out to use all CPUs that this process may use",

@@ -26,7 +26,7 @@ from typing import IO, TYPE_CHECKING, Protocol, cast, runtime_checkable
 from zephyr_data.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import polars as pl
 
@@ -99,6 +99,62 @@ def find_sources(inputs: Input | Iterable[Input]) -> list[Source]:
     return sources
 
 
+def files_of(text: str) -> list[str]:
+    """What a path names: itself, or the files that it matches as a glob, sorted. A file of that very name comes first.
+
+    Raises:
+        FileNotFoundError: There is no such file or folder, or none that the glob matches.
+    """
+    if Path(text).exists():
+        return [text]
+    if not glob.has_magic(text):
+        raise FileNotFoundError(
+            errno.ENOENT,
+            f"cannot read `{text}`: No such file or directory"
+            "\nhint: check the spelling; a relative path starts at the current directory",
+        )
+    found = glob.iglob(text, recursive=True)  # noqa: PTH207 - a Path would lose the spelling, which names the rows
+    paths = sorted(path for path in found if Path(path).is_file())
+    if not paths:
+        raise FileNotFoundError(
+            errno.ENOENT,
+            f"cannot read `{text}`: no file matches"
+            "\nhint: check the pattern; `**` stands for any number of folders",
+        )
+    return paths
+
+
+def check_not_spelt_out(arguments: Sequence[str], inputs: Sequence[str]) -> None:
+    """Refuses a command line on which the shell has spelt out a glob behind `--decontaminate`.
+
+    Of `--decontaminate bench/*.jsonl` the option takes the first file, and the others would be trained on. They stand right
+    behind it and in its folder, and the true inputs stand elsewhere.
+
+    Args:
+        arguments: The words of the command line.
+        inputs: Those of them that are inputs.
+
+    Raises:
+        ConfigError: Some inputs look like benchmarks.
+    """
+    for at, word in enumerate(arguments[:-1]):
+        if word != "--decontaminate":
+            continue
+        folder, beside = Path(arguments[at + 1]).parent, []
+        for behind in arguments[at + 2 :]:
+            if behind not in inputs or Path(behind).parent != folder:
+                break
+            beside.append(behind)
+        if 0 < len(beside) < len(inputs):
+            pattern = Path(folder, "*" + Path(beside[0]).suffix)
+            raise ConfigError(
+                "an input must not stand right behind `--decontaminate FILE` and in the folder of that file, found:"
+                f" `{beside[0]}`\nhint: quote a pattern, as in `--decontaminate '{pattern}'`; the shell has spelt it out."
+                " Name inputs in front of all options",
+                key="inputs",
+            )
+
+
 @contextlib.contextmanager
 def readable(sources: list[Source], folder: Path) -> Iterator[list[Path | tuple[Path, str]]]:
     """The sources as the extension takes them: paths, or paths with names. What had to be written goes at the end.
@@ -138,25 +194,9 @@ def _find(one: Input, number: int) -> Iterator[Source]:
         yield Source("stdin", write=lambda stem: _write_stdin(sys.stdin.buffer, stem))
     elif _URL.match(text):
         yield Source(text, write=lambda stem: _write_table(text, stem))
-    elif not Path(text).exists() and glob.has_magic(text):
-        found = glob.iglob(text, recursive=True)  # noqa: PTH207 - a Path would lose the spelling, which names the rows
-        paths = sorted(path for path in found if Path(path).is_file())
-        if not paths:
-            raise FileNotFoundError(
-                errno.ENOENT,
-                f"cannot read `{text}`: no file matches"
-                "\nhint: check the pattern; `**` stands for any number of folders",
-            )
-        for path in paths:
-            yield _local(path)
-    elif not Path(text).exists():
-        raise FileNotFoundError(
-            errno.ENOENT,
-            f"cannot read `{text}`: No such file or directory"
-            "\nhint: check the spelling; a relative path starts at the current directory",
-        )
     else:
-        yield _local(text)
+        for path in files_of(text):
+            yield _local(path)
 
 
 def _local(path: str) -> Source:

@@ -185,7 +185,7 @@ class Benchmark(Section):
     """A file whose texts must not be in the data; the path alone may stand for it.
 
     Attributes:
-        path: A file of `.jsonl`, `.json`, `.parquet` or `.arrow`, plain or with `.gz` or `.zst` behind it, or a folder.
+        path: A file of `.jsonl`, `.json`, `.parquet` or `.arrow`, plain or with `.gz` or `.zst` behind it, a folder, or a glob.
         fields: The fields that hold its texts; empty for all of a usual name, such as `turns` or `question`.
     """
 

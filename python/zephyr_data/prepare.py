@@ -10,7 +10,6 @@ What is slow to import is imported inside functions: `zephyr_data` imports this 
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from collections.abc import Iterable, Mapping
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from zephyr_data.errors import ConfigError
 from zephyr_data.extension import core
-from zephyr_data.inputs import find_sources, readable
+from zephyr_data.inputs import files_of, find_sources, readable
 from zephyr_data.progress import Reporter, reporter
 from zephyr_data.ultrafeedback import with_pairs
 
@@ -74,8 +73,8 @@ def prepare(
         kind: `chat`, `preference`, or `auto` for what the first row is. Default: `auto`.
         max_length: Tokens of a packed row. Default: 2048.
         test_fraction: Share of the prompts that make the test set. Default: 0.01.
-        decontaminate: Files of benchmarks, or folders; rows that hold a text of one go. `{"path": FILE, "fields": [NAME]}`
-            names the fields of a file. Default: none.
+        decontaminate: Files of benchmarks, folders or globs; rows that hold a text of one go. `{"path": FILE, "fields":
+            [NAME]}` names the fields. They are read before anything is cleaned. Default: none.
         workers: Threads; the result does not depend on them. Default: all CPUs that this process may use.
         seed: Decides the split and the order of the rows. Default: 0.
         verify: Random rows whose ids and masks are held against transformers before anything is packed; a difference ends
@@ -121,10 +120,12 @@ def prepare(
             key="dedup.near",
         )
     sources = find_sources(inputs)
-    for benchmark in options.dedup.decontaminate:
-        _check_benchmark(benchmark.path)
+    options = _with_benchmarks(options)
     folder = Path(out)
     _check_output(folder, sources, overwrite=overwrite)
+    # Read twice, here and when the data is clean: what is wrong with a benchmark should not cost minutes of cleaning, and
+    # its index has no use before.
+    core().check_benchmarks(options.dedup_options())
     with reporter(progress) as told, core().DirectoryLock(os.fspath(folder)):
         if overwrite:
             _remove_stages(folder)
@@ -200,13 +201,15 @@ def _listed(values: object) -> object:
     return values
 
 
-def _check_benchmark(path: str) -> None:
-    """Refuses a file that is not there before anything is read or removed: it is opened after the cleaning only."""
-    if not Path(path).exists():
-        hint = "check the spelling; a relative path starts at the current directory"
-        raise FileNotFoundError(
-            errno.ENOENT, f"cannot read `{path}`: No such file or directory\nhint: {hint}"
-        )
+def _with_benchmarks(options: Config) -> Config:
+    """The options with the files that globs of benchmarks match in their place."""
+    found = [
+        benchmark.model_copy(update={"path": path})
+        for benchmark in options.dedup.decontaminate
+        for path in files_of(benchmark.path)
+    ]
+    dedup = options.dedup.model_copy(update={"decontaminate": found})
+    return options.model_copy(update={"dedup": dedup})
 
 
 def _check_output(folder: Path, sources: list[Source], *, overwrite: bool) -> None:

@@ -138,6 +138,15 @@ pub(crate) fn dedup(
     run(py, Some(&observer), |observer| stage::dedup::dedup(&folder, &options, workers, observer)).map(Into::into)
 }
 
+/// Reads the benchmarks to see that it can be done.
+#[pyfunction]
+pub(crate) fn check_benchmarks(py: Python<'_>, options: DedupOptions) -> PyResult<()> {
+    let stage::dedup::DedupOptions { decontaminate, contamination, near, .. } = options.into_core()?;
+    run(py, None, |observer| {
+        stage::contamination::check_benchmarks(&decontaminate, contamination, near.memory_limit, observer)
+    })
+}
+
 /// Edits copies of rows of `folder/clean` and looks for them, as JSON; writes nothing.
 #[pyfunction]
 #[expect(clippy::needless_pass_by_value, reason = "pyo3 hands over owned arguments")]

@@ -11,9 +11,9 @@ use arrow::array::{ArrayRef, Float64Builder, Int64Builder, StringBuilder};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::Ticker;
 use super::fate::Fate;
-use crate::dedup::contamination::{Builder, Hit, Index, Options, stretch};
+use super::{Observer, Progress, Ticker};
+use crate::dedup::contamination::{Builder, Full, Hit, Index, Options, stretch};
 use crate::error::{Error, Result};
 use crate::manifest::{FileEntry, fingerprint};
 use crate::read::{Input, InputFile, find_files, for_each_text};
@@ -55,24 +55,59 @@ impl<'a> Benchmarks<'a> {
 
     /// Sizes and hashes, for the stage's manifest.
     pub(super) fn entries(&self, ticker: &mut Ticker<'_>) -> Result<Vec<FileEntry>> {
-        let hashing = |done| super::Progress { stage: "dedup", done, total: 0, rows: 0 };
+        let hashing = |done| Progress { stage: "dedup", done, total: 0, rows: 0 };
         let entry = |file: &InputFile| fingerprint(file.path(), &file.name, &mut |done| ticker.tick(hashing(done)));
         self.files.iter().map(|(file, _)| file).map(entry).collect()
     }
 
     /// Reads the texts; none if there are no files. The index may take half of the memory.
-    pub(super) fn load(&self, options: Options, memory_limit: u64) -> Result<Option<(Index, Findings)>> {
+    pub(super) fn load(
+        &self,
+        options: Options,
+        memory_limit: u64,
+        tick: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Option<(Index, Findings)>> {
         if self.files.is_empty() {
             return Ok(None);
         }
+        let (builder, mut findings) = self.read(options, memory_limit, tick)?;
+        let index = builder.finish();
+        for (number, place) in (0..).zip(&findings.places) {
+            if !index.looks_for(number) {
+                findings.files[place.file as usize].too_common += 1;
+            }
+            findings.counted.push(index.counted(number));
+        }
+        Ok(Some((index, findings)))
+    }
+
+    /// Reads the texts and where they stand.
+    fn read(
+        &self,
+        options: Options,
+        memory_limit: u64,
+        tick: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<(Builder, Findings)> {
         let mut builder = Builder::new(options);
         let mut findings = Findings { options, ..Findings::default() };
         let mut numbers: HashMap<String, u32> = HashMap::new();
         for (at, (file, fields)) in self.files.iter().enumerate() {
             let mut counts = FileCounts { name: file.name.clone(), ..FileCounts::default() };
             for_each_text(file, *fields, &mut |text| {
+                tick()?;
                 counts.texts += 1;
-                let Some(number) = builder.add(text.text) else {
+                let too_much = |key: &str, message: &str, found: &str, way_out: &str| Error::Config {
+                    key: key.into(),
+                    message: format!("{message} at `{}`:{}{found}", file.name, text.row),
+                    hint: format!(
+                        "{way_out}name the fields that hold the questions alone: `{{path: FILE, fields: [NAME]}}`"
+                    ),
+                };
+                let added = builder.add(text.text).map_err(|Full| {
+                    let message = "the texts of the benchmarks are more than four gigabytes";
+                    too_much("dedup.decontaminate", message, "", "name fewer files, or ")
+                })?;
+                let Some(number) = added else {
                     counts.too_short += 1;
                     return Ok(());
                 };
@@ -84,30 +119,35 @@ impl<'a> Benchmarks<'a> {
                     }
                     findings.places.push(Place { file: at as u32, field, row: text.row });
                 }
-                let taken = builder.bytes() as u64;
-                if taken > memory_limit / 2 {
-                    return Err(Error::Config {
-                        key: "dedup.memory_limit".into(),
-                        message: format!(
-                            "the texts of the benchmarks take more than half of `dedup.memory_limit` at `{}`:{}, found: {memory_limit}",
-                            file.name, text.row
-                        ),
-                        hint: "give it more, or name the fields that hold the questions alone: `{path: FILE, fields: [NAME]}`".into(),
-                    });
+                if builder.bytes() as u64 > memory_limit / 2 {
+                    let message = "the texts of the benchmarks take more than half of `dedup.memory_limit`";
+                    let found = format!(", found: {memory_limit}");
+                    return Err(too_much("dedup.memory_limit", message, &found, "give it more, or "));
                 }
                 Ok(())
             })?;
             findings.files.push(counts);
         }
-        let index = builder.finish();
-        for (number, place) in (0..).zip(&findings.places) {
-            if !index.looks_for(number) {
-                findings.files[place.file as usize].too_common += 1;
-            }
-            findings.counted.push(index.counted(number));
-        }
-        Ok(Some((index, findings)))
+        Ok((builder, findings))
     }
+}
+
+/// Reads all benchmarks to see that it can be done, and keeps nothing: what is wrong with one should be told before minutes
+/// of other work.
+///
+/// # Errors
+/// A file is not there or cannot be read, a row has no such field or something else than texts in it, or the texts need
+/// more memory than there may be.
+pub fn check_benchmarks(
+    benchmarks: &[Benchmark],
+    options: Options,
+    memory_limit: u64,
+    observer: Observer<'_>,
+) -> Result<()> {
+    options.check()?;
+    let mut ticker = Ticker::new(observer);
+    let mut tick = || ticker.tick(Progress { stage: "dedup", done: 0, total: 0, rows: 0 });
+    Benchmarks::find(benchmarks)?.read(options, memory_limit, &mut tick).map(drop)
 }
 
 /// What became of a file's texts.

@@ -101,7 +101,7 @@ pub fn dedup(dir: &Path, options: &DedupOptions, workers: usize, observer: Obser
             };
             verify(dir, "clean", &clean, &mut tick)?;
             let mut options = options.clone();
-            let mut loaded = benchmarks.load(options.contamination, options.near.memory_limit)?;
+            let mut loaded = benchmarks.load(options.contamination, options.near.memory_limit, &mut tick)?;
             if let Some((index, _)) = &loaded
                 && options.near.enabled
             {

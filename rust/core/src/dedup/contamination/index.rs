@@ -33,23 +33,41 @@ pub struct Builder {
     known: HashMap<Vec<u8>, u32>,
     /// Words of each text.
     lengths: Vec<u32>,
+    /// Bytes of words that it can hold.
+    most: usize,
 }
 
+/// A collection of texts that can hold no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
 impl Builder {
-    /// An empty collection.
+    /// An empty collection. It can hold four gigabytes, since places in the words are numbers of 32 bits.
     pub fn new(options: Options) -> Builder {
-        Builder { options, words: Vec::new(), places: Vec::new(), known: HashMap::new(), lengths: Vec::new() }
+        Builder::of_size(options, u32::MAX as usize)
+    }
+
+    fn of_size(options: Options, most: usize) -> Builder {
+        let (words, places, known, lengths) = (Vec::new(), Vec::new(), HashMap::new(), Vec::new());
+        Builder { options, words, places, known, lengths, most }
     }
 
     /// Adds a text; its number, which is that of an earlier text with the same words. `None` if it has no run of words.
-    pub fn add(&mut self, text: &str) -> Option<u32> {
+    ///
+    /// # Errors
+    /// There is no room for it; nothing is added.
+    pub fn add(&mut self, text: &str) -> Result<Option<u32>, Full> {
+        // Lower case and a space behind each word make a text longer, but never twice as long.
+        if text.len().saturating_mul(2) > self.most.saturating_sub(self.words.len()) {
+            return Err(Full);
+        }
         let words = normalize(text);
         let ends: Vec<u32> = memchr::memchr_iter(b' ', &words).map(|end| end as u32 + 1).collect();
         if ends.len() < self.options.ngram {
-            return None;
+            return Ok(None);
         }
         if let Some(&known) = self.known.get(&words) {
-            return Some(known);
+            return Ok(Some(known));
         }
         let (ngram, base) = (self.options.ngram, self.words.len() as u32);
         let mut roll = Roll::new(ngram);
@@ -66,7 +84,7 @@ impl Builder {
         let number = self.lengths.len() as u32;
         self.known.insert(words, number);
         self.lengths.push(ends.len() as u32);
-        Some(number)
+        Ok(Some(number))
     }
 
     /// Bytes that it takes in memory, about.
@@ -76,7 +94,7 @@ impl Builder {
 
     /// The index of the texts so far.
     pub fn finish(self) -> Index {
-        let Builder { options, words, mut places, known, lengths } = self;
+        let Builder { options, words, mut places, known, lengths, .. } = self;
         drop(known);
         let of = |place: &Place| &words[place.start as usize..place.end as usize];
         // Runs of one number are the same but for a collision, and then in the order of their words.
@@ -339,7 +357,7 @@ mod tests {
     fn index(texts: &[&str]) -> Index {
         let mut builder = Builder::new(Options::default());
         for text in texts {
-            builder.add(text);
+            builder.add(text).unwrap();
         }
         builder.finish()
     }
@@ -382,10 +400,28 @@ mod tests {
     #[test]
     fn equal_texts_are_one_and_short_ones_none() {
         let mut builder = Builder::new(Options::default());
-        assert_eq!(builder.add(DUCKS), Some(0));
-        assert_eq!(builder.add("Thanks, that helps a lot!"), None);
-        assert_eq!(builder.add(&DUCKS.to_uppercase()), Some(0));
-        assert_eq!(builder.add(TRAVEL), Some(1));
+        assert_eq!(builder.add(DUCKS), Ok(Some(0)));
+        assert_eq!(builder.add("Thanks, that helps a lot!"), Ok(None));
+        assert_eq!(builder.add(&DUCKS.to_uppercase()), Ok(Some(0)));
+        assert_eq!(builder.add(TRAVEL), Ok(Some(1)));
+    }
+
+    #[test]
+    fn what_has_no_room_is_refused_and_the_rest_is_found() {
+        let mut builder = Builder::of_size(Options::default(), 4 * DUCKS.len());
+        assert_eq!(builder.add(DUCKS), Ok(Some(0)));
+        assert_eq!(builder.add(DUCKS), Ok(Some(0)));
+        assert_eq!(builder.add(&TRAVEL.repeat(2)), Err(Full));
+        assert_eq!(builder.add("x".repeat(4 * DUCKS.len()).as_str()), Err(Full));
+        assert!(builder.words.len() <= DUCKS.len() + 1);
+        assert_eq!(builder.finish().checker().check(DUCKS).map(|hit| hit.text), Some(0));
+    }
+
+    #[test]
+    fn normalized_words_are_never_twice_as_long_as_the_text() {
+        for text in ["a", "a b", "Ⱥ,Ⱥ,Ⱥ", "İ", "İİ", "ΑΣ", "ﬁ", "𝔘.𝔘", "日本", "ẞ-ẞ"] {
+            assert!(normalize(text).len() <= 2 * text.len(), "{text}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //! use zephyr_data_core::dedup::contamination::{Builder, Options};
 //!
 //! let mut benchmarks = Builder::new(Options::default());
-//! benchmarks.add("Janet's ducks lay 16 eggs per day. She eats three for breakfast every morning.");
+//! benchmarks.add("Janet's ducks lay 16 eggs per day. She eats three for breakfast every morning.").unwrap();
 //! let index = benchmarks.finish();
 //! let hit = index.checker().check("Solve: janet's ducks lay 16 EGGS per day; she eats three for breakfast every morning?");
 //! assert_eq!(hit.map(|hit| (hit.text, hit.matched)), Some((0, 8)));
@@ -26,7 +26,7 @@ mod common;
 mod index;
 mod roll;
 
-pub use index::{Builder, Checker, Hit, Index};
+pub use index::{Builder, Checker, Full, Hit, Index};
 
 /// A run of words that stands in so many different texts of the benchmarks is part of how they ask, not of what: it does
 /// not count. Above the number of versions in which one question goes round (its own, and those with other numbers).
