@@ -1,6 +1,7 @@
 """The files of benchmarks: which are read, what is wrong with one, when it is told, and globs of them."""
 
 import json
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -77,7 +78,7 @@ def test_formats_fields_and_folders(dedup, tmp_path):
             [],
             (
                 "expected a text, found a number at F:2, field: `question`\n"
-                "hint: name the fields that hold its texts: `{path: FILE, fields: [NAME]}`"
+                "hint: name the fields that hold its texts in the configuration: `dedup: {decontaminate: [{path: FILE, fields: [NAME]}]}`"
             ),
         ),
         (
@@ -113,7 +114,7 @@ def test_files_that_are_not_there_and_options_that_cannot_be_honoured(dedup, ben
         dedup(rows, decontaminate=[str(benchmark)], memory_limit=1000, near=False)
     assert str(error.value) == (
         f"the texts of the benchmarks take more than half of `dedup.memory_limit` at `{benchmark}`:2, found: 1000\n"
-        "hint: give it more, or name the fields that hold the questions alone: `{path: FILE, fields: [NAME]}`"
+        "hint: give it more, or name the fields that hold the questions alone in the configuration: `dedup: {decontaminate: [{path: FILE, fields: [NAME]}]}`"
     )
     for options, message in {
         "dedup.decontaminate": (
@@ -186,7 +187,7 @@ def test_a_bad_benchmark_is_told_before_anything_is_written(
         prepare(source, out, decontaminate=benchmark, overwrite=overwrite)
     assert str(error.value) == (
         f"expected a text, found a number at {benchmark}:4, field: `question`\n"
-        "hint: name the fields that hold its texts: `{path: FILE, fields: [NAME]}`"
+        "hint: name the fields that hold its texts in the configuration: `dedup: {decontaminate: [{path: FILE, fields: [NAME]}]}`"
     )
     assert sorted(out.rglob("*")) == before
     assert out.exists() == overwrite
@@ -194,13 +195,52 @@ def test_a_bad_benchmark_is_told_before_anything_is_written(
         ({"decontaminate": {"path": benchmark, "fields": ["stem"]}}, "there is no such field at"),
         ({"decontaminate": source}, "not valid JSON: "),
         (
-            {"decontaminate": benchmark, "config": {"dedup": {"memory_limit": 1000}}},
+            {
+                "decontaminate": benchmark,
+                "config": {"dedup": {"memory_limit": 1000, "near": False}},
+            },
             "the texts of the benchmarks take more than half of `dedup.memory_limit` at",
         ),
     ):
         with pytest.raises((DataError, ConfigError), match=message):
             prepare(source, tmp_path / "new", **options)
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("path", ["-", "hf://datasets/a/b.parquet"])
+def test_a_benchmark_must_be_a_file(prepare, tmp_path, examples, path):
+    with pytest.raises(ConfigError) as error:
+        prepare(examples / "chats.jsonl", tmp_path / "out", decontaminate=path)
+    expected = f"a benchmark must be a file, found: `{path}`\nhint: download or write it first"
+    assert str(error.value) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"bands": 30},
+            (
+                "`dedup.bands` times `dedup.rows` must be from 1 to 128, found: 30 x 6\n"
+                "hint: 20 bands of 6 find 99.98 % of the pairs from 0.8 on"
+            ),
+        ),
+        (
+            {"memory_limit": 1000},
+            (
+                "`dedup.memory_limit` must be at least N bytes, found: 1000\n"
+                "hint: give it more, or set `dedup.near` to false"
+            ),
+        ),
+    ],
+)
+def test_options_that_no_data_could_honour_are_told_before_anything_is_written(
+    prepare, examples, tmp_path, options, message
+):
+    with pytest.raises(ConfigError) as error:
+        prepare(examples / "chats.jsonl", tmp_path / "out", config={"dedup": options})
+    assert re.sub(r"least \d+ bytes", "least N bytes", str(error.value)) == message
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_glob_of_benchmarks(prepare, write_rows, tmp_path):

@@ -88,6 +88,17 @@ def test_a_preference_is_shown_side_by_side(prepare, examples, tmp_path):
         assert f"\n{part}" in plain
 
 
+@pytest.mark.parametrize("colours", [True, False])
+def test_the_command_shows_what_differs_with_or_without_colours(command, near, colours):
+    """`NO_COLOR` also in a terminal, which `FORCE_COLOR` stands for."""
+    environment = {"FORCE_COLOR": "1", "NO_COLOR": "" if colours else "1", "TERM": "xterm"}
+    arguments = ["show", near.out, "--rejects", "--reason", "near_duplicate"]
+    shown = command(*arguments, env=environment).stdout
+    red, green = "brew \x1b[31mweak\x1b[0m", "\x1b[32mstrong\x1b[0m coffee"
+    assert (red in shown, green in shown) == (colours, colours)
+    assert ("brew [-weak-]{+strong+} coffee" in shown) == (not colours)
+
+
 def test_both_texts_can_be_read_from_a_diff():
     left, right = "a b  c, d", "a x c. d e"
     pieces = list(word_diff(left, right))

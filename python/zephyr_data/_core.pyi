@@ -45,7 +45,7 @@ __all__ = [
     "DirectoryLock",
     "StageResult",
     "__version__",
-    "check_benchmarks",
+    "check_dedup",
     "clean",
     "clean_rows",
     "dedup",
@@ -160,8 +160,8 @@ def inspect(
 def dedup(folder: _Path, options: DedupOptions, workers: int, observer: _Observer) -> StageResult:
     """Reads `folder/clean` and writes `folder/dedup`."""
 
-def check_benchmarks(options: DedupOptions) -> None:
-    """Reads all files of `options.decontaminate` and keeps nothing: raises what is wrong with one."""
+def check_dedup(options: DedupOptions) -> None:
+    """Raises what is wrong with the options, as far as that is known before there are rows; reads all benchmarks."""
 
 def measure_recall(folder: _Path, options: DedupOptions, observer: _Observer) -> str:
     """Looks for edited copies of rows of `folder/clean`: the JSON of a list of `zephyr_data.summary.Recall`."""

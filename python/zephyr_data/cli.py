@@ -296,7 +296,7 @@ def show(
             key="reason",
         )
     console = _console()
-    colour = console.color_system is not None
+    colour = console.color_system is not None and not console.no_color
     if rejects or changes:
         _refuse_beside(
             "--rejects" if rejects else "--changes",

@@ -251,6 +251,7 @@ _HINTS = {
     "dedup.decontaminate": "a list of files or globs, or of `{path: FILE, fields: [NAME]}`",
     "dedup.decontaminate.path": "the file of a benchmark, or a folder or glob of them",
     "dedup.decontaminate.fields": "the names of the fields that hold the texts, such as `[question]`",
+    "dedup.memory_limit": "bytes, without a unit: `2000000000` are two gigabytes",
     "dedup.test_fraction": "0.01 keeps one prompt in a hundred for the test set, 0 keeps none",
     "workers": "leave it out to use all CPUs that this process may use",
     "verify": "a number of rows; each takes about a millisecond, and 0 verifies none",

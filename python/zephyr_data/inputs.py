@@ -99,6 +99,21 @@ def find_sources(inputs: Input | Iterable[Input]) -> list[Source]:
     return sources
 
 
+def benchmarks_of(text: str) -> list[str]:
+    """What a path of a benchmark names, as `files_of`; standard input and web addresses are none.
+
+    Raises:
+        ConfigError: It is not on the disk.
+        FileNotFoundError: There is no such file or folder, or none that the glob matches.
+    """
+    if text == STDIN or _URL.match(text):
+        raise ConfigError(
+            f"a benchmark must be a file, found: `{text}`\nhint: download or write it first",
+            key="dedup.decontaminate",
+        )
+    return files_of(text)
+
+
 def files_of(text: str) -> list[str]:
     """What a path names: itself, or the files that it matches as a glob, sorted. A file of that very name comes first.
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from zephyr_data.errors import ConfigError
 from zephyr_data.extension import core
-from zephyr_data.inputs import files_of, find_sources, readable
+from zephyr_data.inputs import benchmarks_of, find_sources, readable
 from zephyr_data.progress import Reporter, reporter
 from zephyr_data.ultrafeedback import with_pairs
 
@@ -123,9 +123,9 @@ def prepare(
     options = _with_benchmarks(options)
     folder = Path(out)
     _check_output(folder, sources, overwrite=overwrite)
-    # Read twice, here and when the data is clean: what is wrong with a benchmark should not cost minutes of cleaning, and
-    # its index has no use before.
-    core().check_benchmarks(options.dedup_options())
+    # Benchmarks are read twice, here and when the data is clean: what is wrong with one should not cost minutes of
+    # cleaning, and its index has no use before.
+    core().check_dedup(options.dedup_options())
     with reporter(progress) as told, core().DirectoryLock(os.fspath(folder)):
         if overwrite:
             _remove_stages(folder)
@@ -206,7 +206,7 @@ def _with_benchmarks(options: Config) -> Config:
     found = [
         benchmark.model_copy(update={"path": path})
         for benchmark in options.dedup.decontaminate
-        for path in files_of(benchmark.path)
+        for path in benchmarks_of(benchmark.path)
     ]
     dedup = options.dedup.model_copy(update={"decontaminate": found})
     return options.model_copy(update={"dedup": dedup})

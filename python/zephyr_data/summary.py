@@ -251,7 +251,7 @@ def _near_lines(result: Prepared) -> str:
     return (
         f"{near['clusters']:,} clusters of near-duplicates (listed in dedup/clusters.parquet); "
         f"{options['bands']} bands of {options['rows']} find {found}\n"
-        f"by similarity: {curve}\n"
+        f"of all pairs, by similarity: {curve}\n"
     )
 
 

@@ -22,7 +22,7 @@ mod _core {
     #[pymodule_export]
     use super::options::default_options;
     #[pymodule_export]
-    use super::stages::{DirectoryLock, StageResult, check_benchmarks, clean, dedup, inspect, measure_recall, pack};
+    use super::stages::{DirectoryLock, StageResult, check_dedup, clean, dedup, inspect, measure_recall, pack};
     #[pymodule_export]
     use super::truecase::truecase;
     #[pymodule_export]

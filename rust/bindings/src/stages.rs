@@ -138,13 +138,11 @@ pub(crate) fn dedup(
     run(py, Some(&observer), |observer| stage::dedup::dedup(&folder, &options, workers, observer)).map(Into::into)
 }
 
-/// Reads the benchmarks to see that it can be done.
+/// Whether the options of `dedup` can be honoured; reads the benchmarks.
 #[pyfunction]
-pub(crate) fn check_benchmarks(py: Python<'_>, options: DedupOptions) -> PyResult<()> {
-    let stage::dedup::DedupOptions { decontaminate, contamination, near, .. } = options.into_core()?;
-    run(py, None, |observer| {
-        stage::contamination::check_benchmarks(&decontaminate, contamination, near.memory_limit, observer)
-    })
+pub(crate) fn check_dedup(py: Python<'_>, options: DedupOptions) -> PyResult<()> {
+    let options = options.into_core()?;
+    run(py, None, |observer| stage::dedup::check(&options, observer))
 }
 
 /// Edits copies of rows of `folder/clean` and looks for them, as JSON; writes nothing.

@@ -50,7 +50,7 @@ impl Fields {
     fn hint(&self) -> String {
         match self.0 {
             Some(_) => "name fields that hold texts, lists of them, or messages".into(),
-            None => "name the fields that hold its texts: `{path: FILE, fields: [NAME]}`".into(),
+            None => "name the fields that hold its texts in the configuration: `dedup: {decontaminate: [{path: FILE, fields: [NAME]}]}`".into(),
         }
     }
 }
@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn what_is_no_text_is_named_with_its_place() {
-        let usual = "hint: name the fields that hold its texts: `{path: FILE, fields: [NAME]}`";
+        let usual = "hint: name the fields that hold its texts in the configuration: `dedup: {decontaminate: [{path: FILE, fields: [NAME]}]}`";
         assert_eq!(
             read("f.jsonl", "{\"text\": \"a\"}\n{\"text\": [\"b\", 7]}", None).unwrap_err(),
             format!("expected a text, found a number at F:2, field: `text[1]`\n{usual}")

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::fate::Fate;
-use super::{Observer, Progress, Ticker};
+use super::{Progress, Ticker};
 use crate::dedup::contamination::{Builder, Full, Hit, Index, Options, stretch};
 use crate::error::{Error, Result};
 use crate::manifest::{FileEntry, fingerprint};
@@ -100,7 +100,7 @@ impl<'a> Benchmarks<'a> {
                     key: key.into(),
                     message: format!("{message} at `{}`:{}{found}", file.name, text.row),
                     hint: format!(
-                        "{way_out}name the fields that hold the questions alone: `{{path: FILE, fields: [NAME]}}`"
+                        "{way_out}name the fields that hold the questions alone in the configuration: `dedup: {{decontaminate: [{{path: FILE, fields: [NAME]}}]}}`"
                     ),
                 };
                 let added = builder.add(text.text).map_err(|Full| {
@@ -132,22 +132,14 @@ impl<'a> Benchmarks<'a> {
     }
 }
 
-/// Reads all benchmarks to see that it can be done, and keeps nothing: what is wrong with one should be told before minutes
-/// of other work.
-///
-/// # Errors
-/// A file is not there or cannot be read, a row has no such field or something else than texts in it, or the texts need
-/// more memory than there may be.
-pub fn check_benchmarks(
+/// Reads all benchmarks to see that it can be done, and keeps nothing.
+pub(super) fn try_out(
     benchmarks: &[Benchmark],
     options: Options,
     memory_limit: u64,
-    observer: Observer<'_>,
+    tick: &mut dyn FnMut() -> Result<()>,
 ) -> Result<()> {
-    options.check()?;
-    let mut ticker = Ticker::new(observer);
-    let mut tick = || ticker.tick(Progress { stage: "dedup", done: 0, total: 0, rows: 0 });
-    Benchmarks::find(benchmarks)?.read(options, memory_limit, &mut tick).map(drop)
+    Benchmarks::find(benchmarks)?.read(options, memory_limit, tick).map(drop)
 }
 
 /// What became of a file's texts.

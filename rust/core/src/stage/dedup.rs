@@ -12,7 +12,7 @@ use arrow::compute::filter_record_batch;
 use serde::Serialize;
 use serde_json::json;
 
-use super::contamination::{BYTES_PER_ROW, Benchmark, Benchmarks, Findings, check};
+use super::contamination::{self as benchmarks, BYTES_PER_ROW, Benchmark, Benchmarks, Findings, try_out};
 use super::dedup_output::Output;
 use super::fate::Fate;
 use super::near::scratch::Scratch;
@@ -61,19 +61,41 @@ impl Default for DedupOptions {
 /// The folder below DIR for what does not fit in memory.
 const SPILL: &str = ".dedup.spill";
 
+/// Whether the options can be honoured, as far as that can be known before there is a row; all benchmarks are read. What is
+/// wrong with them should be told before minutes of cleaning.
+///
+/// # Errors
+/// An option cannot be honoured; a benchmark is not there or cannot be read, a row of one has no such field or something else
+/// than texts in it, or the texts need more memory than there may be.
+pub fn check(options: &DedupOptions, observer: Observer<'_>) -> Result<()> {
+    options.check()?;
+    if options.near.enabled {
+        options.near.check(Kind::Preference, 0, 0)?; // which has all that rows can have
+    }
+    let mut ticker = Ticker::new(observer);
+    let mut tick = || ticker.tick(Progress { stage: "dedup", done: 0, total: 0, rows: 0 });
+    try_out(&options.decontaminate, options.contamination, options.near.memory_limit, &mut tick)
+}
+
+impl DedupOptions {
+    fn check(&self) -> Result<()> {
+        if !(0.0..1.0).contains(&self.test_fraction) {
+            return Err(Error::Config {
+                key: "dedup.test_fraction".into(),
+                message: format!("`dedup.test_fraction` must be at least 0 and below 1, found: {}", self.test_fraction),
+                hint: "0.01 keeps one prompt in a hundred for the test set".into(),
+            });
+        }
+        self.contamination.check()
+    }
+}
+
 /// Reads `DIR/clean` and writes `DIR/dedup`.
 pub fn dedup(dir: &Path, options: &DedupOptions, workers: usize, observer: Observer<'_>) -> Result<Outcome> {
-    if !(0.0..1.0).contains(&options.test_fraction) {
-        return Err(Error::Config {
-            key: "dedup.test_fraction".into(),
-            message: format!("`dedup.test_fraction` must be at least 0 and below 1, found: {}", options.test_fraction),
-            hint: "0.01 keeps one prompt in a hundred for the test set".into(),
-        });
-    }
+    options.check()?;
     let spill = dir.join(SPILL);
     Scratch::clear(&spill)?;
     let mut ticker = Ticker::new(observer);
-    options.contamination.check()?;
     let benchmarks = Benchmarks::find(&options.decontaminate)?;
     let (clean, mut inputs, paths) = previous(dir, "clean")?;
     inputs.extend(benchmarks.entries(&mut ticker)?);
@@ -184,7 +206,7 @@ impl Job<'_> {
             |_, batch| {
                 let rows = view(batch, kind)?;
                 let near = if options.near.enabled { Some(compare::sketch(&rows, kind, &options.near)?) } else { None };
-                let held = index.map(|index| check(index, &rows)).unwrap_or_default();
+                let held = index.map(|index| benchmarks::check(index, &rows)).unwrap_or_default();
                 Ok((batch_keys(&rows, kind, min_chars), near, held))
             },
             |first, (exact, near, held)| {

@@ -128,10 +128,9 @@ impl NearOptions {
         }
         let least = BASE_BYTES + rows * BYTES_PER_ROW + (2 << 20) + taken;
         if self.memory_limit < least {
-            let message = format!(
-                "`dedup.memory_limit` must be at least {least} bytes for {rows} rows, found: {}",
-                self.memory_limit
-            );
+            let of_rows = if rows == 0 { String::new() } else { format!(" for {rows} rows") };
+            let found = self.memory_limit;
+            let message = format!("`dedup.memory_limit` must be at least {least} bytes{of_rows}, found: {found}");
             return config("memory_limit", message, "give it more, or set `dedup.near` to false");
         }
         Ok(())
