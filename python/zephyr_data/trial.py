@@ -2,14 +2,10 @@
 
     try_template(template, special_tokens)      # raises ConfigError if it hangs, crashes, or fills the memory
 
-A chat template is a program from somebody else. The extension bounds the steps and the bytes of a render, but not what one
-step does with values that hold one another: comparing two lists that are nested fifty times over, each holding the last one
-twice, takes longer than anyone waits, and one nested ten thousand times deep overflows the stack. Nothing inside a process
-can stop that, so a child renders the probes first, with a limit on its CPU time and its memory. It never loads transformers
-or the real tokenizer: what is on trial is the template.
-
-What this does not find is a template that is hostile only to certain chats: with one of those it can still hang or crash the
-process. Templates that are formatted natively are not executed at all, and are not tried.
+A chat template is a program from somebody else. The extension bounds what a render costs (docs/decisions/0013), but reads a
+template by recursion, and a bound may have been forgotten: a hang or a stack overflow cannot be stopped inside of a process. So
+a child renders the probes first, with a limit on its CPU time and its memory. It never loads transformers or the real
+tokenizer: what is on trial is the template. Templates that are formatted natively are not executed at all, and are not tried.
 """
 
 from __future__ import annotations

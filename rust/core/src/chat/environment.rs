@@ -7,12 +7,12 @@
 use std::fmt::{self, Write};
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{ValueKind, ValueOrKwargs};
+use minijinja::value::ValueKind;
 use minijinja::{AutoEscape, Environment, ErrorKind, Value};
 
 use super::marks::Marks;
 use super::template::refused;
-use super::{python, tags};
+use super::{bounds, filters, python, tags};
 use crate::error::{Error, Result};
 
 /// minijinja's filters that jinja2 does not have, or that print otherwise than in Python.
@@ -23,15 +23,18 @@ const REMOVED_FILTERS: [&str; 18] = [
 /// Likewise its tests.
 const REMOVED_TESTS: [&str; 5] = ["endingwith", "escaped", "int", "safe", "startingwith"];
 
-/// The fuel of one render of a short chat: one for each instruction, and one for every 64 bytes that the template makes: 3 MB
-/// at most. Looking through a text costs one as any other instruction does, so the time grows with the square: this
-/// much is spent in a second even so. The 72 templates that trl ships take 200 (the median) to 3,000 for two short turns,
-/// 28,000 to 640,000 for 400.
+/// The fuel of one render of a short chat: one for each instruction, for every 64 bytes that the template makes, and for each value
+/// or 64 bytes that a step goes through ([`super::bounds`]): 3 MB at most. The templates that trl ships take 190 (the median) to
+/// 540 for two short turns, 27,000 to 890,000 for 400.
 pub(super) const FUEL: u64 = 50_000;
 /// What a render gets at least for each message.
 pub(super) const FUEL_PER_MESSAGE: u64 = 10_000;
 /// And for each byte: enough to go through a content character by character, or to copy it hundreds of times.
 pub(super) const FUEL_PER_BYTE: u64 = 8;
+/// What a render gets at most, however long the chat: it makes 320 MB at most (and holds twice that for a moment, while a text
+/// grows), and is over within a second: with four fifths of this the slowest of `tests/test_hostile_templates.py` took 0.41 s of
+/// CPU time. trl's templates take 3.6 million at most for a content of 20 MB.
+pub(super) const FUEL_MOST: u64 = 5_000_000;
 
 /// How deep macros and loops may nest; the engine's default of 500 needs more stack than a worker thread has.
 const RECURSION: usize = 100;
@@ -71,21 +74,14 @@ pub(super) fn environment() -> Result<Environment<'static>> {
     env.add_test("sequence", has_length);
     env.add_test("iterable", move |value: &Value| has_length(value) || value.kind() == ValueKind::Iterable);
     env.add_function("raise_exception", |message: &Value| -> Result<Value, minijinja::Error> {
-        Err(minijinja::Error::new(ErrorKind::InvalidOperation, "raised").with_source(Raised(message.to_string())))
-    });
-    env.add_function("namespace", |values: Option<ValueOrKwargs>| -> Result<Value, minijinja::Error> {
-        // transformers forbids what could be an attribute of Python's own.
-        let hidden = |key: &Value| key.as_str().is_some_and(|key| key.starts_with('_'));
-        let given = values.clone().map(ValueOrKwargs::into_value);
-        if given.is_some_and(|given| given.try_iter().is_ok_and(|mut keys| keys.any(|key| hidden(&key)))) {
-            let reason = "a name in a namespace begins with an underscore";
-            return Err(minijinja::Error::new(ErrorKind::InvalidOperation, reason));
-        }
-        minijinja::functions::namespace(values)
+        let reason = python::text_of(message).unwrap_or_else(|_| format!("a {}", message.kind()));
+        Err(minijinja::Error::new(ErrorKind::InvalidOperation, "raised").with_source(Raised(reason)))
     });
     env.add_function("strftime_now", |_: &Value| -> Result<Value, minijinja::Error> {
         Err(minijinja::Error::new(ErrorKind::InvalidOperation, "date").with_source(Today))
     });
+    bounds::install(&mut env);
+    filters::install(&mut env);
     Ok(env)
 }
 

@@ -10,9 +10,10 @@ use std::ops::Range;
 use minijinja::{Environment, Value};
 
 use super::environment::{
-    FUEL, FUEL_PER_BYTE, FUEL_PER_MESSAGE, describe, environment, out_of_fuel, render_error, set_marks,
+    FUEL, FUEL_MOST, FUEL_PER_BYTE, FUEL_PER_MESSAGE, describe, environment, out_of_fuel, render_error, set_marks,
 };
 use super::marks::{Marks, Side};
+use super::program::Program;
 use super::python::strip;
 use super::template::{Rendered, Want};
 use super::{tags, tricks};
@@ -30,6 +31,7 @@ type Contents = Vec<(Range<usize>, bool)>;
 #[derive(Debug)]
 pub(super) struct Jinja {
     env: Environment<'static>,
+    program: Program,
     marks: Marks,
     /// What the template sees besides the messages.
     variables: Vec<(String, Value)>,
@@ -59,7 +61,7 @@ impl Jinja {
         let (rewritten, tagged) = tags::rewrite(source);
         let mut env = environment()?;
         set_marks(&mut env, marks);
-        env.add_template_owned(NAME, rewritten).map_err(|error| Error::Template {
+        let program = Program::compile(NAME, rewritten, &env).map_err(|error| Error::Template {
             message: format!("it cannot be read: {}", describe(&error)),
             hint: "correct the template; `transformers.AutoTokenizer` shows the same error, or please report this one"
                 .to_string(),
@@ -73,7 +75,7 @@ impl Jinja {
         // The longest that fits is the token that the tokenizer would find there.
         ends.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         ends.dedup();
-        let mut jinja = Jinja { env, marks, variables, end: None, tagged };
+        let mut jinja = Jinja { env, program, marks, variables, end: None, tagged };
         if !tagged {
             jinja.end = jinja.find_end(&ends)?;
         }
@@ -122,15 +124,14 @@ impl Jinja {
         let taken = messages.iter().any(|message| self.marks.occur_in(&message.content));
         let mut run = Run { jinja: self, env: Cow::Borrowed(&self.env), marks: self.marks };
         if taken {
-            let source = self.env.get_template(NAME).map(|template| template.source().to_string()).unwrap_or_default();
-            let own = self.variables.iter().filter_map(|(_, value)| value.as_str()).chain([source.as_str()]);
+            let own = self.variables.iter().filter_map(|(_, value)| value.as_str()).chain([self.program.source()]);
             let texts: Vec<&str> = messages.iter().map(|message| message.content.as_str()).chain(own).collect();
             run.marks = Marks::absent_from(&texts);
             set_marks(run.env.to_mut(), run.marks);
         }
         let fuel = bytes as u64 * FUEL_PER_BYTE + messages.len() as u64 * FUEL_PER_MESSAGE;
         if fuel > FUEL {
-            run.env.to_mut().set_fuel(Some(fuel));
+            run.env.to_mut().set_fuel(Some(fuel.min(FUEL_MOST)));
         }
         run
     }
@@ -200,7 +201,7 @@ impl Run<'_> {
             [("messages", Value::from(messages)), ("add_generation_prompt", Value::from(add_generation_prompt))];
         let own = self.jinja.variables.iter().map(|(name, value)| (name.as_str(), value.clone()));
         let context = Value::from_pairs(own.chain(context));
-        self.env.get_template(NAME)?.render(context)
+        self.jinja.program.render(&self.env, context)
     }
 
     /// Where the contents stand in `plain`, if rendering them with marks shows it.

@@ -6,11 +6,15 @@
 //! carries the spans of a rendered chat over to its tokens. This layer knows nothing of tokenizers; `pack` joins the
 //! two.
 
+mod bounds;
+mod cheap;
 mod environment;
+mod filters;
 mod jinja;
 mod marks;
 mod mask;
 mod native;
+mod program;
 mod python;
 mod tags;
 mod template;

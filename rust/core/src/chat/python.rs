@@ -5,9 +5,12 @@
 
 use std::fmt::Write;
 
-use minijinja::value::{Kwargs, Rest, ValueKind, from_args};
+use minijinja::value::{DynObject, Kwargs, Rest, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State, Value};
 use minijinja_contrib::pycompat;
+
+use super::bounds::{iterable, touch, walk};
+use super::filters::pairs;
 
 /// `str.isspace` of one character: Unicode white space and the four ASCII separators that Rust does not count.
 pub(super) fn is_space(c: char) -> bool {
@@ -20,17 +23,32 @@ pub(super) fn strip(text: &str) -> &str {
 }
 
 /// An error for what cannot be proven to be equal to Python.
-fn unproven(what: &str) -> Error {
+pub(super) fn unproven(what: &str) -> Error {
     Error::new(ErrorKind::InvalidOperation, format!("{what} is not supported here with Python's exact behaviour"))
 }
 
 /// Methods of strings, lists and dictionaries, as Python has them.
 pub(super) fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
+    // What is looked for is hashed, compared or prepared for a search.
+    for arg in args {
+        walk(state, arg)?;
+    }
     let Some(text) = value.as_str() else {
-        if matches!(name, "count" | "index") {
-            charge(state, value.len().unwrap_or(0).saturating_mul(64))?;
-        }
-        return pycompat::unknown_method_callback(state, value, name, args);
+        return match (name, value.kind()) {
+            ("items", ValueKind::Map) => from_args(args).and_then(|()| pairs(state, value)),
+            ("keys" | "values", ValueKind::Map) => {
+                let () = from_args(args)?;
+                touch(state, value)?;
+                let pairs = value.as_object().and_then(DynObject::try_iter_pairs).into_iter().flatten();
+                Ok(iterable(pairs.map(|(key, value)| if name == "keys" { key } else { value }).collect()))
+            }
+            _ => {
+                if matches!(name, "count" | "index") {
+                    walk(state, value)?;
+                }
+                pycompat::unknown_method_callback(state, value, name, args)
+            }
+        };
     };
     match name {
         "strip" | "lstrip" | "rstrip" => {
@@ -55,10 +73,7 @@ pub(super) fn method(state: &mut State, value: &Value, name: &str, args: &[Value
         // These two can make far more than they are given, which the engine would notice too late.
         "replace" => {
             let (old, new, count): (&str, &str, Option<i64>) = from_args(args)?;
-            let limit = count.and_then(|count| usize::try_from(count).ok()).unwrap_or(usize::MAX);
-            let found = text.matches(old).count().min(limit);
-            charge(state, found.saturating_mul(new.len()).saturating_add(text.len()))?;
-            Ok(Value::from(text.replacen(old, new, found)))
+            replaced(state, text, old, new, count)
         }
         "join" => {
             let (items,): (&Value,) = from_args(args)?;
@@ -85,6 +100,14 @@ pub(super) fn method(state: &mut State, value: &Value, name: &str, args: &[Value
         "title" | "format" => Err(unproven(&format!("`str.{name}`"))),
         _ => pycompat::unknown_method_callback(state, value, name, args),
     }
+}
+
+/// `str.replace`, charged for before it is made.
+pub(super) fn replaced(state: &State, text: &str, old: &str, new: &str, count: Option<i64>) -> Result<Value, Error> {
+    let limit = count.and_then(|count| usize::try_from(count).ok()).unwrap_or(usize::MAX);
+    let found = text.matches(old).count().min(limit);
+    charge(state, found.saturating_mul(new.len()).saturating_add(text.len()).saturating_add(old.len()))?;
+    Ok(Value::from(text.replacen(old, new, found)))
 }
 
 /// `str.split` and `str.rsplit` with positional arguments.
@@ -114,7 +137,7 @@ fn split(text: &str, args: &[Value], from_right: bool) -> Result<Value, Error> {
 }
 
 /// Charges for making that many bytes, before they are made.
-fn charge(state: &State, bytes: usize) -> Result<(), Error> {
+pub(super) fn charge(state: &State, bytes: usize) -> Result<(), Error> {
     state.consume_fuel(bytes as u64 / 64 + 1)
 }
 
