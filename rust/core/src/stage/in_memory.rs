@@ -253,7 +253,9 @@ fn gather(
         },
         |(packed, places)| {
             rows.push(packed);
-            index.push(places);
+            for places in places {
+                index.push(places);
+            }
             Ok(())
         },
         || ticker.tick(Progress { stage: "pack", done: total, total, rows: total }),

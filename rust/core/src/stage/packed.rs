@@ -27,6 +27,9 @@ pub(super) const SIDES: [&str; 2] = ["train", "test"];
 const IGNORED: i32 = -100;
 /// Packed rows a batch: a few megabytes at the usual length.
 pub(super) const BATCH: usize = 256;
+/// Bytes of texts in a batch of the index, after which another one begins. A column of texts holds two gigabytes, and 256 packed
+/// rows may hold any number of documents that carry texts of any length.
+const PLACES_BYTES: usize = 1 << 28;
 
 /// Lists of token ids into a column.
 pub(super) struct Ids(ListBuilder<Int32Builder>);
@@ -164,7 +167,7 @@ fn gather(
         },
         |(rows, places)| {
             writer.write(&rows)?;
-            index.write(&places)
+            places.iter().try_for_each(|places| index.write(places))
         },
         tick,
     )?;
@@ -183,6 +186,10 @@ pub(super) struct ChatBatch {
     id: StringBuilder,
     truncated: BooleanBuilder,
     carried: CarriedBuilder,
+    /// Bytes of the texts in the index that are not in `places` yet, and how many there may be.
+    open: usize,
+    most: usize,
+    places: Vec<RecordBatch>,
 }
 
 impl ChatBatch {
@@ -197,6 +204,9 @@ impl ChatBatch {
             id: StringBuilder::new(),
             truncated: BooleanBuilder::new(),
             carried: CarriedBuilder::new(carry),
+            open: 0,
+            most: PLACES_BYTES,
+            places: Vec::new(),
         }
     }
 
@@ -205,6 +215,11 @@ impl ChatBatch {
         let documents = || documents.iter().map(Borrow::borrow);
         let mut start = 0;
         for (document, origin) in documents() {
+            let texts = origin.carried.iter().flatten().map(String::len).sum::<usize>() + origin.id.len();
+            if self.open + texts > self.most {
+                self.close_places();
+            }
+            self.open += texts;
             let length = (document.ids.len() as u32).cast_signed();
             self.row.append_value((row as u64).cast_signed());
             self.start.append_value(start);
@@ -221,9 +236,14 @@ impl ChatBatch {
         self.seq_lengths.push(documents().map(|(document, _)| (document.ids.len() as u32).cast_signed()));
     }
 
-    /// The packed rows, and which document lies where in them.
-    pub(super) fn finish(mut self) -> (RecordBatch, RecordBatch) {
+    /// The packed rows, and which document lies where in them, usually in one batch.
+    pub(super) fn finish(mut self) -> (RecordBatch, Vec<RecordBatch>) {
+        self.close_places();
         let rows = vec![self.input_ids.finish(), self.labels.finish(), self.seq_lengths.finish()];
+        (schema::batch(rows_schema(), rows), self.places)
+    }
+
+    fn close_places(&mut self) {
         let index: Vec<ArrayRef> = vec![
             Arc::new(self.row.finish()),
             Arc::new(self.start.finish()),
@@ -231,7 +251,8 @@ impl ChatBatch {
             Arc::new(self.id.finish()),
             Arc::new(self.truncated.finish()),
         ];
-        (schema::batch(rows_schema(), rows), self.carried.finish(&index_schema(), index))
+        self.open = 0;
+        self.places.push(self.carried.finish(&index_schema(), index));
     }
 }
 
@@ -374,6 +395,28 @@ fn write_json(path: &Path, name: &str, value: &Value) -> Result<FileEntry> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_carried_texts_begin_another_batch_of_the_index() {
+        let document = |number: usize| {
+            let document = Document { ids: vec![1, 2], mask: vec![0, 1], lost: 0 };
+            let carried = vec![Some("x".repeat(number)), None];
+            (document, Origin { id: format!("{number}"), truncated: false, carried })
+        };
+        let mut batch = ChatBatch::new(&["a".to_string(), "b".to_string()]);
+        batch.most = 10;
+        batch.push(0, &[document(3), document(4), document(30)]);
+        batch.push(1, &[document(1), document(7)]);
+        let (rows, places) = batch.finish();
+        assert_eq!(rows.num_rows(), 2);
+        // An empty one, before a text that is too long by itself, leaves no trace in the file.
+        let sizes: Vec<usize> = places.iter().map(RecordBatch::num_rows).collect();
+        assert_eq!(sizes, [2, 1, 2]);
+        let all = arrow::compute::concat_batches(&places[0].schema(), &places).unwrap();
+        let starts: &arrow::array::Int32Array = all.column(1).as_any().downcast_ref().unwrap();
+        assert_eq!(starts.values().as_ref(), [0, 2, 4, 0, 2]);
+        assert_eq!(ChatBatch::new(&[]).most, PLACES_BYTES);
+    }
 
     #[test]
     fn own_columns_cannot_be_carried() {
