@@ -1,5 +1,6 @@
 """UltraFeedback rows given to `prepare` and `inspect`: the pairs that `feedback import` and `feedback binarize` make."""
 
+import copy
 import gzip
 import json
 import random
@@ -223,9 +224,13 @@ def broken(change):
 
 
 BROKEN = {
-    "an unknown field": (
-        lambda rows: rows[1].update(extra=1),
-        "unknown field in an UltraFeedback row at {path}:3, found: 'extra'",
+    "a first row with an odd list": (
+        lambda rows: rows[0].update(completions="none"),
+        "no usable `completions` at {path}:1, found: 'none'",
+    ),
+    "a first row with no list": (
+        lambda rows: rows[0].update(completions=None),
+        "no usable `completions` at {path}:1, found: None",
     ),
     "an unknown score": (
         lambda rows: rows[2]["completions"][1].update(overall_score="good"),
@@ -253,6 +258,23 @@ def test_rows_that_are_not_as_published(prepare, tmp_path, case):
     assert caught.value.path == str(path)
     assert not (tmp_path / "out" / "clean").exists()
     assert not list((tmp_path / "out").glob(".inputs*"))
+
+
+def test_other_fields_are_left_out_and_counted(
+    command, examples, tmp_path, raw, expected, read_rows
+):
+    rows = [{**one, "extra": {"n": number}} for number, one in enumerate(copy.deepcopy(raw))]
+    rows[0]["completions"][0]["latency"] = 1
+    as_lines(tmp_path / "rows.jsonl", rows)
+    (tmp_path / "config.yaml").write_text(json.dumps(KEEP_ALL))
+    done = command(
+        *("prepare", "rows.jsonl", "--out", "out", "--config", "config.yaml"),
+        *("--tokenizer", examples / "tokenizer"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"note: left out, other_fields_of_rows: {len(rows)}" in done.stderr
+    assert by_id(read_rows(tmp_path / "out" / "clean")) == by_id(expected[0])
 
 
 def test_no_pair_is_left(prepare, tmp_path):

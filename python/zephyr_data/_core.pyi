@@ -53,6 +53,7 @@ __all__ = [
     "default_options",
     "encode_rows",
     "exact_duplicates",
+    "find_files",
     "inspect",
     "measure_recall",
     "near_duplicates",
@@ -156,6 +157,9 @@ def inspect(
     observer: _Observer,
 ) -> str:
     """What the inputs hold, as the JSON of `zephyr_data.inspect.Inspection`; writes nothing."""
+
+def find_files(inputs: Sequence[_Path | tuple[_Path, str] | tuple[_Path, str, str]]) -> list[Path]:
+    """The files that the inputs name, in the order in which they are read: of a folder those below it, hidden ones left out."""
 
 def dedup(folder: _Path, options: DedupOptions, workers: int, observer: _Observer) -> StageResult:
     """Reads `folder/clean` and writes `folder/dedup`."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zephyr_data.errors import ConfigError, DataError
+from zephyr_data.extension import core
 from zephyr_data.inputs import SPOOL
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 ReadableInput = Path | tuple[Path, str] | tuple[Path, str, str]
 """What the extension opens: a path, with the name that it is to have, with a note for the manifest."""
-
-ENDINGS = (".jsonl", ".ndjson", ".json", ".parquet", ".arrow", ".arrows", ".feather", ".ipc")
 
 
 def with_pairs(
@@ -87,32 +86,18 @@ def _expanded(one: Path | tuple[Path, str]) -> Iterator[Path | tuple[Path, str]]
     if isinstance(one, tuple) or not one.is_dir():
         yield one
         return
-    found = sorted(_walk(one))
+    found = core().find_files([one])
     if any(map(_holds_ultrafeedback, found)):
         yield from found
     else:
         yield one
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for path in folder.iterdir():
-        if path.name.startswith("."):
-            continue
-        if path.is_dir():
-            yield from _walk(path)
-        elif _ending(path.name) in ENDINGS:
-            yield path
-
-
-def _ending(name: str) -> str:
-    name = name.lower()
-    for compression in (".gz", ".zst"):
-        name = name.removesuffix(compression)
-    return Path(name).suffix
-
-
 def _holds_ultrafeedback(path: Path) -> bool:
+    """Whether the first row is one of UltraFeedback; what is wrong with its completions is found out as it is read."""
     from zephyr_data.feedback.rows import first_columns
 
     columns = first_columns(path)
-    return columns.get("instruction") is str and columns.get("completions") is list
+    return (
+        columns.get("instruction") is str and "completions" in columns and "output" not in columns
+    )

@@ -22,7 +22,9 @@ mod _core {
     #[pymodule_export]
     use super::options::default_options;
     #[pymodule_export]
-    use super::stages::{DirectoryLock, StageResult, check_dedup, clean, dedup, inspect, measure_recall, pack};
+    use super::stages::{
+        DirectoryLock, StageResult, check_dedup, clean, dedup, find_files, inspect, measure_recall, pack,
+    };
     #[pymodule_export]
     use super::truecase::truecase;
     #[pymodule_export]

@@ -175,6 +175,14 @@ pub(crate) fn pack(
         .map(Into::into)
 }
 
+/// The files that the inputs name, in the order in which they are read.
+#[pyfunction]
+pub(crate) fn find_files(py: Python<'_>, inputs: Vec<Input>) -> PyResult<Vec<PathBuf>> {
+    let inputs: Vec<read::Input> = inputs.into_iter().map(Into::into).collect();
+    let files = py.detach(|| read::find_files(&inputs)).map_err(CoreError::from)?;
+    Ok(files.iter().map(|file| file.path().to_path_buf()).collect())
+}
+
 /// Reads the inputs and says what they hold, as JSON; writes nothing.
 #[pyfunction]
 #[expect(clippy::needless_pass_by_value, reason = "pyo3 hands over owned arguments")]

@@ -136,7 +136,7 @@ def _batches(files: Sequence[tuple[Path, str]], paired: Paired) -> Iterator[pl.D
         "score": pl.Float64,
     }
     rows: list[tuple[Any, ...]] = []
-    for at, number, row in read_placed(files, paired.imported):
+    for at, number, row in read_placed(files, paired.imported, strict=False):
         for position, answer in enumerate(row.answers):
             score = next(rating.score for rating in answer.ratings if rating.mode == "overall")
             rows.append(

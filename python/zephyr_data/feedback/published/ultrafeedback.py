@@ -54,14 +54,17 @@ def question_key(text: str) -> str:
 
 def read(paths: list[Path], counts: Imported) -> Iterator[Row]:
     """Yields one row per instruction; the files are read twice, first for TruthfulQA's questions."""
-    for _, _, row in read_placed([(path, str(path)) for path in paths], counts):
+    for _, _, row in read_placed([(path, str(path)) for path in paths], counts, strict=True):
         yield row
 
 
 def read_placed(
-    files: Sequence[tuple[Path, str]], counts: Imported
+    files: Sequence[tuple[Path, str]], counts: Imported, *, strict: bool
 ) -> Iterator[tuple[int, int, Row]]:
-    """As `read`, of files with the names that messages call them; before each row its file's and its own number."""
+    """As `read`, of files with the names that messages call them; before each row its file's and its own number.
+
+    Fields that the published rows do not have are refused where `strict`, else left out and counted by row.
+    """
     truthful = {
         question_key(str(row.get("instruction")))
         for path, name in files
@@ -72,6 +75,7 @@ def read_placed(
     for at, (file, path) in enumerate(files):
         for number, row in read_rows(file, path):
             _check(row, path, number)
+            _check_fields(row, path, number, counts, strict=strict)
             if row["source"] == TRUTHFUL_QA:
                 counts.left_out["truthful_qa_rows"] += 1
                 continue
@@ -90,10 +94,24 @@ def read_placed(
             yield at, number, Row(prompt, answers)
 
 
+def _check_fields(
+    row: dict[str, Any], path: str, number: int, counts: Imported, *, strict: bool
+) -> None:
+    of_row = sorted(set(row) - ROW_FIELDS)
+    of_completions = sorted(
+        {name for one in row["completions"] for name in one} - COMPLETION_FIELDS
+    )
+    if not strict:
+        if of_row or of_completions:
+            counts.left_out["other_fields_of_rows"] += 1
+    elif of_row:
+        raise refuse("unknown field in an UltraFeedback row", of_row[0], path, number, of_row[0])
+    elif of_completions:
+        name = of_completions[0]
+        raise refuse("unknown field in a completion", name, path, number, name)
+
+
 def _check(row: dict[str, Any], path: str, number: int) -> None:
-    unknown = sorted(set(row) - ROW_FIELDS)
-    if unknown:
-        raise refuse("unknown field in an UltraFeedback row", unknown[0], path, number, unknown[0])
     for name, kind in (("source", str), ("instruction", str), ("completions", list)):
         if not isinstance(row.get(name), kind):
             raise refuse(f"no usable `{name}`", row.get(name), path, number, name)
@@ -122,9 +140,6 @@ def _reference(row: dict[str, Any]) -> str | None:
 
 
 def _answer(completion: dict[str, Any], path: str, number: int, counts: Imported) -> Answer:
-    unknown = sorted(set(completion) - COMPLETION_FIELDS)
-    if unknown:
-        raise refuse("unknown field in a completion", unknown[0], path, number, unknown[0])
     text = completion.get("response")
     if not sendable(text):
         raise refuse("no usable `response`", text, path, number, "response")
