@@ -298,6 +298,20 @@ def test_no_pair_is_left(prepare, tmp_path):
     )
 
 
+def test_a_file_without_a_pair_among_others(tmp_path, raw):
+    as_lines(tmp_path / "a.jsonl", raw)
+    tied = [row("Which?", [completion("a", "This.", "5"), completion("b", "That.", "5")])]
+    as_lines(tmp_path / "b.jsonl", tied)
+    some, none = inspect(tmp_path).files
+    assert some.rows > 0
+    assert some.note.startswith("pairs of UltraFeedback rows: the best overall score against")
+    assert (none.shape, none.kind, none.rows) == ("preference", "preference", 0)
+    assert none.note == (
+        "UltraFeedback rows of which no pair is left: a prompt needs two answers with different overall scores; questions of"
+        " TruthfulQA and answers given to many prompts are left out"
+    )
+
+
 def test_a_file_that_changes_while_it_is_read(prepare, tmp_path, raw, monkeypatch):
     from zephyr_data.feedback.published import pairs
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from zephyr_data.extension import core
 from zephyr_data.inputs import find_sources, readable
 from zephyr_data.progress import reporter
-from zephyr_data.ultrafeedback import with_pairs
+from zephyr_data.ultrafeedback import NOTHING_LEFT, with_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -131,6 +131,9 @@ def inspect(
     ):
         paths = with_pairs(readables, Path(folder), config.read, config.seed, report)
         found = json.loads(core().inspect(paths, config.read, config.workers, report))
+    for file in found["files"]:
+        if file["shape"] is None and file["note"] == NOTHING_LEFT:
+            file["shape"] = file["kind"] = "preference"  # an empty file of pairs has no columns
     found["files"] = tuple(InspectedFile(**file) for file in found["files"])
     for name in ("turns", "characters"):
         found[name] = Spread(**found[name])

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 ReadableInput = Path | tuple[Path, str] | tuple[Path, str, str]
 """What the extension opens: a path, with the name that it is to have, with a note for the manifest."""
 
+NOTHING_LEFT = (
+    "UltraFeedback rows of which no pair is left: a prompt needs two answers with different overall scores; questions of"
+    " TruthfulQA and answers given to many prompts are left out"
+)
+"""The note of a file without a pair, among others that have some."""
+
 
 def with_pairs(
     inputs: list[Path | tuple[Path, str]], folder: Path, read: Read, seed: int, report: Reporter
@@ -73,8 +79,13 @@ def with_pairs(
     )
     for line in made.left_out():
         report.note(line)
-    note = f"pairs of UltraFeedback rows: {how}"
-    return [(targets[file], _named(file)[1], note) if file in targets else file for file in files]
+    notes = {
+        file: f"pairs of UltraFeedback rows: {how}" if pairs else NOTHING_LEFT
+        for file, pairs in zip(raw, made.pairs, strict=True)
+    }
+    return [
+        (targets[file], _named(file)[1], notes[file]) if file in targets else file for file in files
+    ]
 
 
 def _named(file: Path | tuple[Path, str]) -> tuple[Path, str]:

@@ -37,10 +37,12 @@ class Paired:
     Attributes:
         imported: What the reading repaired and left out.
         report: What the choice left out.
+        pairs: How many pairs each file gave, in the order of the files.
     """
 
     imported: Imported = field(default_factory=Imported)
     report: Report = field(default_factory=Report)
+    pairs: list[int] = field(default_factory=list)
 
     def left_out(self) -> list[str]:
         """Counts with their reasons, repairs first."""
@@ -86,7 +88,9 @@ def write_pairs(files: Sequence[tuple[Path, str]], targets: Sequence[Path], seed
         **chosen.to_dict(), rejected=places[pairs["row_rejected"]]["position"]
     ).sort("file", "number")
     for at, ((path, name), target) in enumerate(zip(files, targets, strict=True)):
-        _write(path, name, pairs.filter(pl.col("file") == at), target)
+        of_file = pairs.filter(pl.col("file") == at)
+        paired.pairs.append(of_file.height)
+        _write(path, name, of_file, target)
         if _stamp(path) != before[at]:
             raise _changed(name)
     return paired
