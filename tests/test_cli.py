@@ -182,7 +182,13 @@ REFUSED = [
         2,
         "error: `read.on_bad_row` must be `stop` or `reject`, found: `'skip'`\nhint: ",
     ),
-    (["--seed", "x"], 2, "error: invalid value for '--seed': "),
+    (["--seed", "x"], 2, "error: `--seed` must be a valid integer, found: `x`\nhint: see `"),
+    (["--verify", "many"], 2, "error: `--verify` must be a valid integer, found: `many`\nhint: "),
+    (
+        ["--test-fraction", "a half"],
+        2,
+        "error: `--test-fraction` must be a valid number, found: `a half`\nhint: ",
+    ),
     (["--max-lenght", "4"], 2, "error: no such option: --max-lenght"),
     (
         ["--config", "nowhere.yaml"],

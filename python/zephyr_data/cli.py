@@ -476,7 +476,9 @@ def _report(error: Exception) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
         print(error, file=sys.stderr)
         return 2
-    return _fail(*_usage(error), 2)
+    from zephyr_data.usage import complaint
+
+    return _fail(*complaint(error), 2)
 
 
 def _fail(message: str, hint: str | None, code: int) -> int:
@@ -489,11 +491,3 @@ def _words(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: `{error.filename}`" if error.filename else error.strerror
     return str(error)
-
-
-def _usage(error: Exception) -> tuple[str, str]:
-    """Message and hint for an argument that cannot be parsed."""
-    message = str(getattr(error, "format_message")()).rstrip(".")  # noqa: B009 - typer's or click's own class
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context is not None else "zephyr-data"
-    return message[:1].lower() + message[1:], f"see `{command} --help`"
