@@ -180,6 +180,57 @@ def test_pack_takes_integers_of_any_width(encoder):
     assert narrow.index["id"].to_pylist() == ["frame:1", "frame:2"]
 
 
+def not_utf8(kind):
+    """Strings as pyarrow takes them from a Parquet file of another encoding: it does not look at them."""
+    texts = pa.array([b"fine", "h\xe9llo, this is latin 1".encode("latin-1")])
+    return texts.cast(pa.large_binary() if kind == pa.large_string() else pa.binary()).view(
+        pa.large_string() if kind == pa.large_string() else pa.string()
+    )
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()], ids=str)
+def test_strings_that_are_not_utf8_are_refused_by_all(kind, encoder):
+    texts = not_utf8(kind)
+    roles = pa.array(["user", "user"], kind)
+    turns = pa.StructArray.from_arrays([roles, texts], ["role", "content"])
+    chats = pa.ListArray.from_arrays(pa.array([0, 1, 2], pa.int32()), turns)
+    table = pa.table({"messages": chats})
+    encoded = pa.table({"input_ids": [[1], [2]], "assistant_masks": [[1], [1]], "id": texts})
+    where, hint = "frame", "decode them from their own encoding, or leave such rows out"
+    for call, what in (
+        (lambda: zephyr_data.clean(table), "the column `messages`"),
+        (lambda: zephyr_data.clean(table.slice(1)), "the column `messages`"),
+        (lambda: zephyr_data.render(chats, encoder), "the column `messages`"),
+        (lambda: zephyr_data.encode(chats, encoder), "the column `messages`"),
+        (lambda: zephyr_data.pack(encoded), "the column `id`"),
+        (lambda: zephyr_data.deduplicate(table), "the column `messages`"),
+        (lambda: zephyr_data.deduplicate(texts), "the column `text`"),
+        (lambda: zephyr_data.deduplicate(texts.dictionary_encode()), "the column `text`"),
+        (lambda: zephyr_data.truecase(texts), "it"),
+        (lambda: encoder.encode(texts), "it"),
+        (lambda: encoder.encode_chats(chats), "it"),
+    ):
+        with pytest.raises(DataError) as error:
+            call()
+        place = "array" if what == "it" else where
+        assert str(error.value) == (
+            f"cannot read `{place}`: {what} holds strings that are not UTF-8\nhint: {hint}"
+        )
+    assert zephyr_data.deduplicate(texts.slice(0, 1)).kept["text"].to_pylist() == ["fine"]
+
+
+def test_a_message_that_is_null_is_named():
+    kind = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+    table = pa.table({"messages": pa.array([TURNS, [TURNS[0], None]], kind)})
+    for verb in (zephyr_data.clean, zephyr_data.deduplicate):
+        with pytest.raises(DataError) as error:
+            verb(table)
+        assert str(error.value) == (
+            "expected a message, found null at frame:2, field: `messages[1]`\n"
+            "hint: a message needs a role and a content; leave such rows out"
+        )
+
+
 def test_slices_of_lists_of_one_length_are_read():
     kind = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]), 2)
     other = [{"role": "user", "content": "Bye"}, {"role": "assistant", "content": "Goodbye!"}]

@@ -11,12 +11,14 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3_arrow::PyArray;
 use zephyr_data_core::chat::ChatTemplate;
+use zephyr_data_core::read::utf8;
 use zephyr_data_core::record::{Message, Role};
 use zephyr_data_core::schema::MessagesView;
 use zephyr_data_core::stage::encode::{self, EncodeOptions, Scratch};
 
 use crate::error::{CoreError, Result};
 use crate::options::{TokenizerSpec, loss_on};
+use crate::verbs::ARRAY;
 
 /// Encodes chats with one tokenizer.
 #[pyclass(frozen, module = "zephyr_data._core")]
@@ -60,6 +62,7 @@ impl ChatEncoder {
     /// Ids and assistant mask of each chat.
     fn encode(&self, py: Python<'_>, messages: PyArray) -> PyResult<PyArray> {
         let (array, field) = messages.into_inner();
+        utf8::check(ARRAY, None, &array).map_err(CoreError::from)?;
         let expected = "expected an Arrow array of list<struct<role: string, content: string>>";
         let schema = Arc::new(Schema::new(vec![field.as_ref().clone().with_name("messages")]));
         let batch =
@@ -96,6 +99,7 @@ impl ChatEncoder {
     #[pyo3(signature = (texts, max_length = None))]
     fn encode_texts(&self, py: Python<'_>, texts: PyArray, max_length: Option<usize>) -> PyResult<PyArray> {
         let (array, _) = texts.into_inner();
+        utf8::check(ARRAY, None, &array).map_err(CoreError::from)?;
         if !matches!(array.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) {
             let found = array.data_type();
             return Err(PyTypeError::new_err(format!("expected an Arrow array of strings, found: {found}")));

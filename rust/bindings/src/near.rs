@@ -11,6 +11,7 @@ use pyo3_arrow::{PyArray, PyRecordBatch, PyTable};
 use zephyr_data_core::dedup::exact::{self, Fate, Keys};
 use zephyr_data_core::dedup::near::{self, Bands, Match, Options};
 use zephyr_data_core::error::Error;
+use zephyr_data_core::read::utf8;
 use zephyr_data_core::record::Kind;
 use zephyr_data_core::schema::MessagesView;
 use zephyr_data_core::stage::deduplicate::deduplicate;
@@ -18,7 +19,7 @@ use zephyr_data_core::stage::deduplicate::deduplicate;
 use crate::error::CoreError;
 use crate::options::{DedupOptions, keep, policy};
 use crate::stages::run;
-use crate::verbs::{FRAME, to_python};
+use crate::verbs::{ARRAY, FRAME, to_python};
 
 /// The words by which near-duplicates are told.
 #[pyfunction]
@@ -30,6 +31,7 @@ pub(crate) fn words(text: &str) -> Vec<String> {
 #[pyfunction]
 pub(crate) fn exact_duplicates(py: Python<'_>, messages: PyArray) -> PyResult<PyArray> {
     let (array, field) = messages.into_inner();
+    utf8::check(ARRAY, None, &array).map_err(CoreError::from)?;
     let schema = Arc::new(Schema::new(vec![field.as_ref().clone().with_name("messages")]));
     let batch = RecordBatch::try_new(schema, vec![array]).map_err(|error| PyTypeError::new_err(error.to_string()))?;
     let Some(chats) = MessagesView::new(&batch, "messages") else {
@@ -60,6 +62,7 @@ fn on_texts(
     find: impl FnOnce(&[&str]) -> Result<Vec<Match>, Error> + Send,
 ) -> PyResult<PyRecordBatch> {
     let (array, _) = texts.into_inner();
+    utf8::check(ARRAY, None, &array).map_err(CoreError::from)?;
     let is_text = matches!(array.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
     let found = py.detach(|| {
         let strings = cast(&array, &DataType::LargeUtf8).ok()?;

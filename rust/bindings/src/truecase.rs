@@ -8,12 +8,17 @@ use arrow::datatypes::DataType;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3_arrow::PyArray;
+use zephyr_data_core::read::utf8;
 use zephyr_data_core::text::truecase::repair_text;
+
+use crate::error::CoreError;
+use crate::verbs::ARRAY;
 
 /// Repairs each string of an Arrow array; nulls stay null.
 #[pyfunction]
 pub(crate) fn truecase(py: Python<'_>, texts: PyArray) -> PyResult<PyArray> {
     let (array, _) = texts.into_inner();
+    utf8::check(ARRAY, None, &array).map_err(CoreError::from)?;
     let wrong = |found: &DataType| PyTypeError::new_err(format!("expected an Arrow array of strings, found: {found}"));
     let repaired = py.detach(|| {
         let strings = cast(&array, &DataType::Utf8).ok()?;

@@ -3,7 +3,8 @@
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3_arrow::PyTable;
-use zephyr_data_core::read::InputFile;
+use zephyr_data_core::error::Result;
+use zephyr_data_core::read::{InputFile, utf8};
 use zephyr_data_core::stage::in_memory::{self, Table};
 
 use crate::encoder::ChatEncoder;
@@ -12,9 +13,12 @@ use crate::stages::run;
 
 /// What rows in memory are called in ids and errors, here as in `prepare`.
 pub(crate) const FRAME: &str = "frame";
+/// What an array is called in errors, which has no rows in this sense.
+pub(crate) const ARRAY: &str = "array";
 
-fn rows(table: PyTable) -> InputFile {
-    InputFile::of_rows(FRAME, table.into_inner().0)
+fn rows(table: PyTable) -> impl FnOnce() -> Result<InputFile> + Send {
+    let (batches, _) = table.into_inner();
+    move || InputFile::of_rows(FRAME, batches)
 }
 
 pub(crate) fn to_python(table: Table) -> PyResult<PyTable> {
@@ -31,7 +35,7 @@ pub(crate) fn clean_rows(
     workers: usize,
 ) -> PyResult<(PyTable, PyTable, PyTable)> {
     let (rows, read, options) = (rows(table), read.into_core()?, options.into_core()?);
-    let cleaned = run(py, None, |observer| in_memory::clean(rows, &read, &options, workers, observer))?;
+    let cleaned = run(py, None, |observer| in_memory::clean(rows()?, &read, &options, workers, observer))?;
     Ok((to_python(cleaned.kept)?, to_python(cleaned.rejects)?, to_python(cleaned.changes)?))
 }
 
@@ -47,7 +51,7 @@ pub(crate) fn render_rows(
 ) -> PyResult<PyTable> {
     let (rows, read, encoder) = (rows(table), read.into_core()?, encoder.get().core());
     let texts =
-        run(py, None, |observer| in_memory::render(rows, &read, encoder, add_generation_prompt, workers, observer))?;
+        run(py, None, |observer| in_memory::render(rows()?, &read, encoder, add_generation_prompt, workers, observer))?;
     to_python(texts)
 }
 
@@ -61,7 +65,7 @@ pub(crate) fn encode_rows(
     workers: usize,
 ) -> PyResult<PyTable> {
     let (rows, read, encoder) = (rows(table), read.into_core()?, encoder.get().core());
-    to_python(run(py, None, |observer| in_memory::encode(rows, &read, encoder, workers, observer))?)
+    to_python(run(py, None, |observer| in_memory::encode(rows()?, &read, encoder, workers, observer))?)
 }
 
 /// Packed rows, their index, and what was dropped, of a table of tokens.
@@ -73,6 +77,9 @@ pub(crate) fn pack_rows(
     workers: usize,
 ) -> PyResult<(PyTable, Option<PyTable>, PyTable)> {
     let ((batches, columns), options) = (table.into_inner(), options.into_core()?);
-    let packed = run(py, None, |observer| in_memory::pack(FRAME, &batches, &columns, &options, workers, observer))?;
+    let packed = run(py, None, |observer| {
+        utf8::check_table(FRAME, &batches)?;
+        in_memory::pack(FRAME, &batches, &columns, &options, workers, observer)
+    })?;
     Ok((to_python(packed.rows)?, packed.index.map(to_python).transpose()?, to_python(packed.dropped)?))
 }

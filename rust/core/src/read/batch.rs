@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, LargeStringArray, ListArray, RecordBatch, StringArray, StructArray};
-use arrow::buffer::OffsetBuffer;
+use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Float64Type};
 
@@ -37,6 +37,8 @@ pub(super) enum Column {
 pub(super) struct TurnsColumn {
     shape: Shape,
     lists: ListArray,
+    /// Which messages are there at all.
+    there: Option<NullBuffer>,
     role: (&'static str, StringArray),
     content: (&'static str, Contents),
 }
@@ -188,7 +190,7 @@ fn turns(array: &ArrayRef, shape: Shape) -> Option<TurnsColumn> {
     let [own, other] = shape.turn_fields();
     let role = field(messages, [own.0, other.0]).and_then(|(name, array)| Some((name, strings(array)?)))?;
     let content = field(messages, [own.1, other.1]).and_then(|(name, array)| Some((name, Contents::new(array)?)))?;
-    Some(TurnsColumn { shape, lists: lists.clone(), role, content })
+    Some(TurnsColumn { shape, lists: lists.clone(), there: messages.nulls().cloned(), role, content })
 }
 
 fn field<'a>(messages: &'a StructArray, names: [&'static str; 2]) -> Option<(&'static str, &'a ArrayRef)> {
@@ -253,6 +255,10 @@ impl TurnsColumn {
         range
             .map(|at| {
                 let place = |field: &str| format!("{name}[{}].{field}", at - first);
+                if self.there.as_ref().is_some_and(|there| there.is_null(at)) {
+                    let hint = "a message needs a role and a content; leave such rows out";
+                    return Err(Fault::new(format!("{name}[{}]", at - first), "expected a message, found null", hint));
+                }
                 if roles.is_null(at) {
                     let hint = "a message needs a role and a content; leave such rows out";
                     return Err(Fault::new(place(role_name), "expected a string, found null", hint));

@@ -28,6 +28,7 @@ mod parquet;
 mod shape;
 mod texts;
 mod transcript;
+pub mod utf8;
 
 use carry::Layout;
 pub use column::{Spoken, Values, pieces};
@@ -85,9 +86,13 @@ impl InputFile {
     }
 
     /// Rows in memory, treated as those of an Arrow file of that name.
-    pub fn of_rows(name: &str, rows: Vec<RecordBatch>) -> InputFile {
+    ///
+    /// # Errors
+    /// A column holds strings that are not UTF-8.
+    pub fn of_rows(name: &str, rows: Vec<RecordBatch>) -> Result<InputFile> {
+        utf8::check_table(name, &rows)?;
         let (format, codec) = (Format::Memory(rows.into()), codec::Codec::Plain);
-        InputFile {
+        Ok(InputFile {
             path: PathBuf::new(),
             name: Arc::from(name),
             note: None,
@@ -95,7 +100,7 @@ impl InputFile {
             codec,
             layout: Shape::Messages.into(),
             fields: None,
-        }
+        })
     }
 
     fn recognise(path: &Path) -> Option<InputFile> {

@@ -22,7 +22,7 @@ use crate::dedup::near::join::{Join, Match};
 use crate::dedup::near::sketch::Sketcher;
 use crate::dedup::near::{Keep, Policy, by_score};
 use crate::error::{Error, Result};
-use crate::read::{Spoken, Values, pieces};
+use crate::read::{Spoken, Values, pieces, utf8};
 use crate::record::{Kind, Role};
 
 /// Bytes that the comparison of one block may take, when all texts are in memory anyway.
@@ -43,8 +43,8 @@ pub struct Deduplicated {
 /// [`Keep::BestScore`].
 ///
 /// # Errors
-/// The column holds neither texts nor chats, a chat lacks a role or a content, or there are too many rows; `file` is what
-/// the table is called in these errors.
+/// The column holds neither texts nor chats, strings that are not UTF-8, or a chat that lacks a role or a content; or there
+/// are too many rows. `file` is what the table is called in these errors.
 pub fn deduplicate(
     file: &str,
     (field, column): (&Field, &[ArrayRef]),
@@ -62,7 +62,8 @@ pub fn deduplicate(
         });
     }
     let mut ticker = Ticker::new(observer);
-    let (file, name) = (&file.into(), field.name());
+    let (file, name) = (&Arc::<str>::from(file), field.name());
+    column.iter().try_for_each(|array| utf8::check(file, Some(name), array))?;
     Values::new(&new_empty_array(field.data_type()), name, file, 0).check()?; // also where there are no rows
     let job = Job { file, name, column, near: &options.near, workers, rows };
     let known = job.know(&mut ticker)?;
