@@ -66,10 +66,22 @@ HOSTILE = {
     "attributes of a class": "{{ cycler.__init__.__globals__.os.system('id') }}",
     "a list of lists": GROW + "{% set n.x = [n.x, n.x] %}{% endfor %}{{ n.x | tojson }}",
 }
-# These the engine cannot stop: it reads a template by recursion.
+# These the engine cannot stop: it reads a template by recursion, and the last ones are hostile only to jinja2.
 RUNAWAY = {
     "many `elif`": "{% if 0 %}" + "{% elif 0 %}" * 50000 + "{% endif %}",
     "many `not`": "{{ " + "not " * 100000 + "1 }}",
+    "a constant that is never used": "{% if false %}{{ 'a' * 10**10 }}{% endif %}",
+    "a filter of a constant": "{% if false %}{{ 'a' | center(10**10) }}{% endif %}",
+    "a constant between tags": (
+        "{% generation %}{% if false %}{{ 'a' * 10**10 }}{% endif %}{% endgeneration %}"
+    ),
+    "a long power": "{% if false %}{{ 3 ** 1000000000 }}{% endif %}",
+    "where methods are attributes": (
+        "{% if 'a'.format %}{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}{% endif %}"
+    ),
+    "memory where methods are attributes": (
+        "{% if 'a'.format %}" + GROW + "{% set n.x = n.x + n.x %}{% endfor %}{% endif %}"
+    ),
 }
 
 # The core alone, without the trial: what it does not bound would end this process.
