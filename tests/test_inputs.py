@@ -158,10 +158,11 @@ def frames():
         "pyarrow": pa.Table.from_pylist(ROWS),
         "polars": pl.DataFrame(ROWS),
         "a stream": pa.Table.from_pylist(ROWS).to_reader(),
+        "datasets": pytest.importorskip("datasets").Dataset.from_list(ROWS),
     }
 
 
-@pytest.mark.parametrize("kind", ["pyarrow", "polars", "a stream"])
+@pytest.mark.parametrize("kind", ["pyarrow", "polars", "a stream", "datasets"])
 def test_tables_in_memory(prepare, tmp_path, rows_of, kind):
     result = prepare(frames()[kind], tmp_path / "out")
     assert rows_of(result) == expected("frame")
@@ -171,8 +172,12 @@ def test_tables_and_files_together(prepare, tmp_path, rows_of):
     (tmp_path / "rows.jsonl").write_text(LINES)
     path = str(tmp_path / "rows.jsonl")
     table = pa.table({"prompt": ["Another question?"], "completion": ["Another answer."]})
-    result = prepare([path, table], tmp_path / "out")
-    assert rows_of(result) == [*expected(path), ("frame-1:1", "frame-1", 1)]
+    for name, frame in (
+        ("table", table),
+        ("dataset", pytest.importorskip("datasets").Dataset(table)),
+    ):
+        result = prepare([path, frame], tmp_path / name)
+        assert rows_of(result) == [*expected(path), ("frame-1:1", "frame-1", 1)]
 
 
 def test_what_is_no_input(prepare, tmp_path):

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from zephyr_data.errors import ConfigError, DataError
+from zephyr_data.inputs import exported
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,8 +55,7 @@ def table_of(rows: object, *, texts: str = "messages") -> pa.Table:
 def _table(rows: object, texts: str) -> pa.Table:
     import pyarrow as pa
 
-    if type(rows).__module__ == "datasets.arrow_dataset":  # which exports nothing itself
-        rows = cast("Any", rows).with_format("arrow")[:]
+    rows = exported(rows)
     if hasattr(rows, "__arrow_c_stream__"):
         return _of_stream(cast("ArrowStream", rows), texts)
     if hasattr(rows, "__arrow_c_array__"):

@@ -4,7 +4,7 @@
     "data/*.jsonl.gz"                  a glob: the files it matches, sorted
     "-"                                standard input: JSON lines, a JSON array, Parquet or Arrow, plain, gzip or zstd
     "rows.csv", "hf://…", "s3://…"     read by polars
-    frames in memory                   anything with `__arrow_c_stream__`: polars, pyarrow, pandas, DuckDB
+    frames in memory                   anything with `__arrow_c_stream__`: polars, pyarrow, pandas, DuckDB; and `datasets`
 
 What is not a local file in a format of our own is first written to one in `DIR/.inputs.tmp`, which goes when the run ends.
 It keeps the name that the user gave it in ids, errors and manifests, so the same command again finds its work done.
@@ -21,7 +21,7 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol, cast, runtime_checkable
+from typing import IO, TYPE_CHECKING, Any, Protocol, TypeVar, cast, runtime_checkable
 
 from zephyr_data.errors import ConfigError, DataError
 
@@ -60,6 +60,8 @@ class ArrowStream(Protocol):
         """The table as a stream of record batches."""
 
 
+T = TypeVar("T")
+
 Input = str | os.PathLike[str] | ArrowStream
 """What may be given as one input."""
 
@@ -79,6 +81,13 @@ class Source:
     write: Callable[[Path], Path] | None = None
 
 
+def exported(table: T) -> T:
+    """A table of `datasets`, which exports no Arrow itself, as one that does; anything else as it is."""
+    if type(table).__module__ == "datasets.arrow_dataset":
+        return cast("T", cast("Any", table).with_format("arrow")[:])
+    return table
+
+
 def find_sources(inputs: Input | Iterable[Input]) -> list[Source]:
     """What the inputs name, in their order. Nothing is read.
 
@@ -86,9 +95,12 @@ def find_sources(inputs: Input | Iterable[Input]) -> list[Source]:
         ConfigError: There is nothing to read, or an input is of a type that is not read.
         FileNotFoundError: There is no such file, or none that a glob matches.
     """
+    inputs = exported(inputs)
     if isinstance(inputs, str | os.PathLike | ArrowStream):
         inputs = [inputs]
-    sources = [source for number, one in enumerate(inputs) for source in _find(one, number)]
+    sources = [
+        source for number, one in enumerate(inputs) for source in _find(exported(one), number)
+    ]
     if not sources:
         raise ConfigError("nothing to read\nhint: name at least one file or folder", key="inputs")
     if sum(source.name == "stdin" for source in sources) > 1:

@@ -66,7 +66,7 @@ def prepare(
     Args:
         inputs: One input or several: files, folders or globs of `.jsonl`, `.json`, `.parquet` or `.arrow`, plain or with
             `.gz` or `.zst` behind it; `.csv`, `.tsv` and addresses such as `hf://…` and `s3://…`, which polars reads; `-`
-            for standard input; tables in memory with `__arrow_c_stream__`.
+            for standard input; tables in memory with `__arrow_c_stream__`, and those of `datasets`.
         tokenizer: Folder or name for `transformers.AutoTokenizer`; it needs a chat template.
         out: Folder for the result, made if missing.
         config: Path of a YAML file, a mapping of the same shape, or a `Config`.
