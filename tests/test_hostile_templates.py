@@ -110,7 +110,15 @@ CASES = {
     "text joined": LONG + "{{ n.s.join(n.s|list) }}",
 }
 # Each of these may use as much as a long chat gets, so they show how long that takes.
-SLOWEST = ["doubled", "text searched for", "text strip", "text title", "text joined", "twins =="]
+SLOWEST = [
+    "doubled",
+    "text searched for",
+    "text strip",
+    "text title",
+    "text is lower",
+    "text joined",
+    "twins ==",
+]
 
 PROGRAM = """
 import json, resource, sys, time

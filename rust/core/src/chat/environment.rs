@@ -32,8 +32,8 @@ pub(super) const FUEL_PER_MESSAGE: u64 = 10_000;
 /// And for each byte: enough to go through a content character by character, or to copy it hundreds of times.
 pub(super) const FUEL_PER_BYTE: u64 = 8;
 /// What a render gets at most, however long the chat: it makes 320 MB at most (and holds twice that for a moment, while a text
-/// grows), and is over within a second: with four fifths of this the slowest of `tests/test_hostile_templates.py` took 0.41 s of
-/// CPU time. trl's templates take 3.6 million at most for a content of 20 MB.
+/// grows), and is over within a second: the slowest of `tests/test_hostile_templates.py` took 0.52 s of CPU time. trl's templates
+/// take 3.6 million at most for a content of 20 MB.
 pub(super) const FUEL_MOST: u64 = 5_000_000;
 
 /// How deep macros and loops may nest; the engine's default of 500 needs more stack than a worker thread has.
