@@ -1,4 +1,4 @@
-//! Exact duplicates and constant answers, from a few dozen bytes a row.
+//! Exact duplicates and constant answers, from a few dozen bytes a row: here in memory, in the stage on the disk.
 //!
 //! Two rows are exact duplicates if their canonical texts (see [`crate::text::key`]) are equal, roles included; the first in
 //! input order stays. A constant answer is one text given to many different prompts: it answers none of them, so all its

@@ -11,7 +11,7 @@ use arrow::array::{ArrayRef, Float64Builder, Int64Builder, StringBuilder};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::fate::Fate;
+use super::fates::Fates;
 use super::{Progress, Ticker};
 use crate::dedup::contamination::{Builder, Full, Hit, Index, Options, stretch};
 use crate::error::{Error, Result};
@@ -244,10 +244,10 @@ impl Findings {
     }
 
     /// What is counted, for the manifest.
-    pub(super) fn report(&self, fates: &[Fate]) -> Value {
+    pub(super) fn report(&self, fates: &Fates) -> Value {
         let mut rows = vec![0u64; self.files.len()];
         for (row, number) in self.contaminated() {
-            debug_assert!(matches!(fates[row as usize], Fate::Contaminated { .. }));
+            debug_assert!(!fates.stays(row));
             rows[self.places[self.found[number as usize].text as usize].file as usize] += 1;
         }
         let files = self.files.iter().zip(rows).map(|(file, rows)| {
@@ -267,8 +267,8 @@ impl Findings {
     }
 
     /// Of the rows that stay those that hold the most, the first ones of equal coverage.
-    fn closest(&self, fates: &[Fate]) -> Vec<u32> {
-        let stays = |finding: &Finding| fates[finding.row as usize] == Fate::Keep;
+    fn closest(&self, fates: &Fates) -> Vec<u32> {
+        let stays = |finding: &Finding| fates.stays(finding.row);
         let mut order: Vec<u32> =
             (0..).zip(&self.found).filter(|(_, finding)| stays(finding)).map(|(number, _)| number).collect();
         order.sort_by(|&a, &b| {
@@ -312,7 +312,7 @@ pub(super) struct Closest<'a> {
 }
 
 impl<'a> Closest<'a> {
-    pub(super) fn new(findings: &'a Findings, fates: &[Fate]) -> Self {
+    pub(super) fn new(findings: &'a Findings, fates: &Fates) -> Self {
         let order = findings.closest(fates);
         let ranks = order.iter().map(|&number| findings.found[number as usize].row).zip(0..).collect();
         let texts = vec![(String::new(), String::new()); order.len()];

@@ -1,7 +1,8 @@
 //! All rows at once: texts of benchmarks, exact duplicates, constant answers, near-duplicates, and the train/test split.
 //!
-//! Passes over `DIR/clean`: the first keeps a few dozen bytes a row; the second, for near-duplicates, takes the words of the
-//! rows that must be compared; the last writes the rows that stay.
+//! Passes over `DIR/clean`: the first takes what rows are known by; the second, for near-duplicates, the words of the rows
+//! that must be compared; the last writes the rows that stay. What is known of a row lies in sorted runs and files on the
+//! disk; in memory are a few bits a row and buffers.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,14 +13,17 @@ use arrow::compute::filter_record_batch;
 use serde::Serialize;
 use serde_json::json;
 
+use super::bits::Bits;
 use super::contamination::{self as benchmarks, BYTES_PER_ROW, Benchmark, Benchmarks, Findings, try_out};
 use super::dedup_output::Output;
+use super::exact_rows::{ExactRows, RowKeys, WithPrompts};
 use super::fate::Fate;
+use super::fates::Fates;
 use super::near::scratch::Scratch;
 use super::near::{Found, NearOptions, Sketches, compare};
 use super::{Observer, Outcome, Progress, Ticker, holds_rows, ordered, previous, run, verify};
 use crate::dedup::contamination::{self, Index};
-use crate::dedup::exact::{self, AnswerKey, Keys};
+use crate::dedup::exact;
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 use crate::record::Kind;
@@ -132,15 +136,16 @@ pub fn dedup(dir: &Path, options: &DedupOptions, workers: usize, observer: Obser
                 options.near.memory_limit -= taken;
             }
             let job = Job { kind, options: &options, workers, paths, carry: &clean.carry, rows_seen: &rows_seen };
-            let (fates, found) = job.decide(rows_total, &mut loaded, scratch, &mut tick)?;
+            let (mut fates, found) = job.decide(rows_total, &mut loaded, scratch, &mut tick)?;
             let findings = loaded.map(|(_, findings)| findings);
-            let output = job.write(folder, &fates, found.as_ref(), findings.as_ref(), &mut tick)?;
+            let output = job.write(folder, &mut fates, found.as_ref(), findings.as_ref(), scratch, &mut tick)?;
             output.finish(folder, manifest)?;
             if let Some(findings) = findings {
                 manifest.counts["contamination"] = findings.report(&fates);
             }
             if options.near.enabled {
-                manifest.counts["near"] = options.near.report(found.map_or(0, |found| found.representatives.len()))?;
+                manifest.counts["near"] =
+                    options.near.report(found.map_or(0, |found| found.representatives.count()))?;
             }
             Ok(text_bytes)
         })
@@ -192,49 +197,49 @@ impl Job<'_> {
         loaded: &mut Option<(Index, Findings)>,
         scratch: &Scratch,
         tick: &mut dyn FnMut() -> Result<()>,
-    ) -> Result<(Vec<Fate>, Option<Found>)> {
+    ) -> Result<(Fates, Option<Found>)> {
         let Job { kind, options, workers, .. } = *self;
+        let (near, rows) = (&options.near, rows_total as usize);
         let min_chars = options.exact.constant_answer.min_chars;
-        let mut keys = Keys::default();
+        let bytes = near.buffer(rows, 4);
+        let mut fates = Fates::new(scratch, rows, bytes / 4)?;
+        // Without near-duplicates each row's own prompt decides on its side.
+        let with_prompts = if near.enabled && options.test_fraction > 0.0 { WithPrompts::Yes } else { WithPrompts::No };
+        let mut exact_rows = ExactRows::new(scratch, &options.exact, (kind, rows), with_prompts, (bytes, workers));
         let (index, mut findings) = match loaded {
             Some((index, findings)) => (Some(&*index), Some(findings)),
             None => (None, None),
         };
-        let mut sketches =
-            options.near.enabled.then(|| Sketches::new(&options.near, kind, rows_total as usize, workers, scratch));
+        let mut sketches = if near.enabled { Some(Sketches::new(near, kind, rows, workers, scratch)?) } else { None };
         self.pass(
             |_, batch| {
                 let rows = view(batch, kind)?;
-                let near = if options.near.enabled { Some(compare::sketch(&rows, kind, &options.near)?) } else { None };
+                let sketched = if near.enabled { Some(compare::sketch(&rows, kind, near)?) } else { None };
                 let held = index.map(|index| benchmarks::check(index, &rows)).unwrap_or_default();
-                Ok((batch_keys(&rows, kind, min_chars), near, held))
+                Ok((batch_keys(&rows, kind, min_chars), sketched, held))
             },
-            |first, (exact, near, held)| {
+            |first, (keys, sketched, held)| {
                 let mut next = held.iter().peekable();
-                for (number, (row, prompt, answers)) in (0..).zip(exact) {
-                    keys.push(row, prompt, answers);
-                    if next.next_if(|finding| finding.row == number).is_some_and(|finding| finding.is_enough) {
-                        keys.set_last_aside();
-                    }
+                for (number, keys) in (0..).zip(keys) {
+                    let finding = next.next_if(|finding| finding.row == number);
+                    exact_rows.push(keys, finding.is_some_and(|finding| finding.is_enough))?;
                 }
                 if let Some(findings) = &mut findings {
                     findings.add(first, held);
                 }
-                match (&mut sketches, near) {
-                    (Some(sketches), Some(near)) => sketches.add(first, near),
+                match (&mut sketches, sketched) {
+                    (Some(sketches), Some(batch)) => sketches.add(first, batch, &mut fates),
                     _ => Ok(()),
                 }
             },
             tick,
         )?;
-        let mut fates: Vec<Fate> = keys.decide(&options.exact).into_iter().map(Fate::from).collect();
+        let prompts = exact_rows.decide(&mut fates)?;
         for (row, finding) in findings.iter().flat_map(|findings| findings.contaminated()) {
-            fates[row as usize] = Fate::Contaminated { finding };
+            fates.set(row, Fate::Contaminated { finding })?;
         }
         let Some(sketches) = sketches else { return Ok((fates, None)) };
-        let prompts = if options.test_fraction > 0.0 { keys.into_prompts() } else { Vec::new() };
-        let mut search = sketches.finish(&mut fates, &prompts)?;
-        drop(prompts);
+        let mut search = sketches.finish(&fates, prompts)?;
         let (wanted, mut sink) = search.pass();
         let is_test = |prompt: &str| exact::is_test(prompt, options.seed, options.test_fraction);
         self.pass(
@@ -250,22 +255,24 @@ impl Job<'_> {
     fn write<'f>(
         &self,
         folder: &Path,
-        fates: &'f [Fate],
+        fates: &'f mut Fates,
         found: Option<&'f Found>,
         findings: Option<&'f Findings>,
+        scratch: &Scratch,
         tick: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Output<'f>> {
         let Job { kind, options, carry, .. } = *self;
-        let mut output = Output::create(folder, kind, carry, fates, found, findings, options.near)?;
+        let stays = fates.staying();
+        let mut output = Output::create(folder, (kind, carry), fates, found, findings, options.near, scratch)?;
         self.pass(
             |first, batch| {
-                let is_test = found.map_or(&[][..], |found| &found.is_test);
-                let (kept, text_bytes) = split(batch, kind, carry, first as usize, fates, is_test, options)?;
+                let is_test = found.and_then(|found| found.is_test.as_ref());
+                let (kept, text_bytes) = split(batch, kind, carry, first, &stays, is_test, options)?;
                 Ok((kept, text_bytes, batch.clone()))
             },
             |first, (kept, text_bytes, batch)| {
                 output.text_bytes += text_bytes;
-                output.write(first as usize, &kept, &batch)
+                output.write(first, &kept, &batch)
             },
             tick,
         )?;
@@ -287,8 +294,6 @@ pub(super) fn carrying_view<'a>(batch: &'a RecordBatch, kind: Kind, carry: &[Str
     })
 }
 
-type RowKeys = (u128, u64, [AnswerKey; 2]);
-
 fn batch_keys(rows: &RowsView<'_>, kind: Kind, min_chars: u32) -> Vec<RowKeys> {
     let mut lists = Vec::new();
     let keys = (0..rows.len()).map(|index| {
@@ -299,29 +304,30 @@ fn batch_keys(rows: &RowsView<'_>, kind: Kind, min_chars: u32) -> Vec<RowKeys> {
     keys.collect()
 }
 
-/// The rows that stay, with their side of the split, and their bytes of text; `is_test` decides where it is not empty.
+/// The rows that stay, with their side of the split, and their bytes of text; `is_test` decides where there is one.
 fn split(
     batch: &RecordBatch,
     kind: Kind,
     carry: &[String],
-    first: usize,
-    fates: &[Fate],
-    is_test: &[bool],
+    first: u32,
+    stays: &Bits,
+    is_test: Option<&Bits>,
     options: &DedupOptions,
 ) -> Result<(RecordBatch, u64)> {
     let rows = view(batch, kind)?;
-    let fates = &fates[first..];
+    let stays = |index: usize| stays.get(first + index as u32);
     let side = |index: usize| {
         let by_prompt = || exact::is_test(compare::prompt(&rows, index), options.seed, options.test_fraction);
-        if is_test.get(first + index).copied().unwrap_or_else(by_prompt) { "test" } else { "train" }
+        let in_test = is_test.map_or_else(by_prompt, |is_test| is_test.get(first + index as u32));
+        if in_test { "test" } else { "train" }
     };
     let sides: ArrayRef = Arc::new((0..rows.len()).map(|index| Some(side(index))).collect::<StringArray>());
     let mut columns = batch.columns().to_vec();
     columns.insert(columns.len() - carry.len(), sides);
     let batch = schema::batch(schema::carrying(&schema::split_rows(kind), carry), columns);
-    let stays: BooleanArray = fates[..rows.len()].iter().map(|fate| Some(*fate == Fate::Keep)).collect();
-    let kept = filter_record_batch(&batch, &stays).map_err(|error| Error::Panic { message: error.to_string() })?;
-    let staying = (0..rows.len()).filter(|&index| fates[index] == Fate::Keep);
+    let staying: BooleanArray = (0..rows.len()).map(|index| Some(stays(index))).collect();
+    let kept = filter_record_batch(&batch, &staying).map_err(|error| Error::Panic { message: error.to_string() })?;
+    let staying = (0..rows.len()).filter(|&index| stays(index));
     let contents = staying.flat_map(|index| rows.lists().iter().flat_map(move |list| list.get(index)));
     let text_bytes = contents.map(|(_, content)| content.len() as u64).sum();
     Ok((kept, text_bytes))

@@ -1,14 +1,17 @@
 //! The files of the dedup stage: rows that stay, rows that go with the reason, and the clusters.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Builder, RecordBatch, StringBuilder, UInt32Builder};
 
+use super::bits::Bits;
 use super::contamination::{Closest, Findings};
 use super::dedup::{carrying_view, view};
 use super::fate::Fate;
+use super::fates::Fates;
+use super::near::log::LogWriter;
+use super::near::scratch::Scratch;
 use super::near::{Compare, Found, NearOptions};
 use super::{Counts, below};
 use crate::dedup::near::Policy;
@@ -31,13 +34,14 @@ const CONTRADICTION: &str = "contradiction";
 pub(super) struct Output<'a> {
     kind: Kind,
     carry: Vec<String>,
-    fates: &'a [Fate],
+    fates: &'a mut Fates,
     found: Option<&'a Found>,
     findings: Option<&'a Findings>,
     closest: Option<Closest<'a>>,
     near: NearOptions,
-    /// Rows of which exact copies go, and their ids once they have been seen; they come before what they replace.
-    kept_ids: HashMap<u32, Option<String>>,
+    /// Rows of which exact copies go, and their ids; they come before what they replace.
+    has_copies: Bits,
+    kept_ids: LogWriter,
     rows: PartWriter,
     rejects: PartWriter,
     clusters: Option<Clusters>,
@@ -49,27 +53,30 @@ pub(super) struct Output<'a> {
 impl<'a> Output<'a> {
     pub(super) fn create(
         folder: &Path,
-        kind: Kind,
-        carry: &[String],
-        fates: &'a [Fate],
+        (kind, carry): (Kind, &[String]),
+        fates: &'a mut Fates,
         found: Option<&'a Found>,
         findings: Option<&'a Findings>,
         near: NearOptions,
+        scratch: &Scratch,
     ) -> Result<Self> {
-        let kept = fates.iter().filter_map(|fate| match fate {
-            Fate::Exact { of, .. } => Some((*of, None)),
-            _ => None,
-        });
+        let mut has_copies = Bits::new(fates.len());
+        for row in fates.gone() {
+            if let Fate::Exact { of, .. } = fates.get(row)? {
+                has_copies.set(of, true);
+            }
+        }
         let clusters = found.map(|_| Clusters::create(folder)).transpose()?;
         Ok(Output {
             kind,
             carry: carry.to_vec(),
+            closest: findings.map(|findings| Closest::new(findings, fates)),
             fates,
             found,
             findings,
-            closest: findings.map(|findings| Closest::new(findings, fates)),
             near,
-            kept_ids: kept.collect(),
+            has_copies,
+            kept_ids: LogWriter::create(scratch, "kept-ids")?,
             rows: PartWriter::create(folder, schema::carrying(&schema::split_rows(kind), carry), Framing::File)?,
             rejects: PartWriter::create(
                 &folder.join("rejects"),
@@ -83,23 +90,24 @@ impl<'a> Output<'a> {
         })
     }
 
-    pub(super) fn write(&mut self, first: usize, kept: &RecordBatch, batch: &RecordBatch) -> Result<()> {
+    pub(super) fn write(&mut self, first: u32, kept: &RecordBatch, batch: &RecordBatch) -> Result<()> {
         let rows = carrying_view(batch, self.kind, &self.carry)?;
         let mut rejects = RowsBuilder::new(self.kind).carrying(&self.carry);
         for index in 0..rows.len() {
-            let number = (first + index) as u32;
-            if let Some(id) = self.kept_ids.get_mut(&number) {
-                *id = Some(rows.id(index).to_string());
+            let number = first + index as u32;
+            if self.has_copies.get(number) {
+                self.kept_ids.push(number, rows.id(index).as_bytes())?;
             }
             if let Some(closest) = &mut self.closest {
                 closest.see(number, &rows, index);
             }
-            if let Some(reject) = self.reject(number, &rows, index)? {
+            let fate = self.fates.get(number)?;
+            if let Some(reject) = self.reject(fate, &rows, index)? {
                 self.counts.drop(reject.reason);
                 rejects.push_reject(&reject);
             }
             if let (Some(found), Some(clusters)) = (self.found, &mut self.clusters) {
-                clusters.push(number, rows.id(index), self.fates[number as usize], found)?;
+                clusters.push(number, rows.id(index), fate, found)?;
             }
         }
         self.counts.rows_in += batch.num_rows() as u64;
@@ -114,8 +122,8 @@ impl<'a> Output<'a> {
     }
 
     /// The row as a reject, if it goes.
-    fn reject(&self, number: u32, rows: &RowsView<'_>, index: usize) -> Result<Option<Reject>> {
-        let (reason, detail, kept_id) = match self.fates[number as usize] {
+    fn reject(&mut self, fate: Fate, rows: &RowsView<'_>, index: usize) -> Result<Option<Reject>> {
+        let (reason, detail, kept_id) = match fate {
             Fate::Keep => return Ok(None),
             Fate::Contaminated { finding } => {
                 let detail = self.findings.map(|findings| findings.detail(finding, rows, index));
@@ -123,12 +131,11 @@ impl<'a> Output<'a> {
             }
             Fate::Exact { of, kept } => {
                 let same = "equal but for case, white space and punctuation marks";
-                let of_id = self.kept_ids.get(&of).cloned().flatten();
+                let of_id = String::from_utf8_lossy(&self.kept_ids.read(of)?).into_owned();
                 if of == kept {
-                    (EXACT_DUPLICATE, same.to_string(), of_id)
+                    (EXACT_DUPLICATE, same.to_string(), Some(of_id))
                 } else {
-                    let detail =
-                        format!("{same} to `{}`, a near-duplicate of the row that stays", of_id.unwrap_or_default());
+                    let detail = format!("{same} to `{of_id}`, a near-duplicate of the row that stays");
                     (EXACT_DUPLICATE, detail, Some(self.id(kept)?))
                 }
             }
@@ -211,9 +218,9 @@ impl Clusters {
             Fate::Keep => (row, 1.0),
             _ => return Ok(()),
         };
-        let Ok(cluster) = found.representatives.binary_search(&kept) else { return Ok(()) };
+        let Some(cluster) = found.representatives.number(kept) else { return Ok(()) };
         self.id.append_value(id);
-        self.cluster.append_value(cluster as u32);
+        self.cluster.append_value(cluster);
         self.representative.append_value(if kept == row { id.to_string() } else { found.id(kept)? });
         self.similarity.append_value(similarity);
         Ok(())

@@ -1,6 +1,4 @@
-//! What the dedup stage does with each row, and which reason wins where there are several.
-
-use crate::dedup::exact;
+//! What the dedup stage does with a row.
 
 /// What happens to a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -45,33 +43,41 @@ pub(super) enum Fate {
     },
 }
 
-impl From<exact::Fate> for Fate {
-    fn from(fate: exact::Fate) -> Self {
-        match fate {
-            exact::Fate::Keep => Fate::Keep,
-            exact::Fate::Duplicate { of } => Fate::Exact { of, kept: of },
-            exact::Fate::Constant { prompts } => Fate::Constant { prompts },
-        }
-    }
-}
+/// Bytes of a fate on the disk.
+pub(super) const FATE_BYTES: usize = 16;
 
-/// Brings the fates of rows in line that go for the sake of a row that goes, too: where that one has somebody who stays for
-/// it, it stands for both; where it goes for itself, both go for the same reason.
-pub(super) fn settle(fates: &mut [Fate]) {
-    for at in 0..fates.len() {
-        if let Fate::Near { kept, .. } = fates[at]
-            && fates[kept as usize] != Fate::Keep
-        {
-            fates[at] = fates[kept as usize];
-        }
+impl Fate {
+    /// Which fate, two numbers of four bytes, or one of four and one of eight; zeros for a row that stays.
+    pub(super) fn to_bytes(self) -> [u8; FATE_BYTES] {
+        let (tag, first, rest): (u32, u32, u64) = match self {
+            Fate::Keep => (0, 0, 0),
+            Fate::Contaminated { finding } => (1, finding, 0),
+            Fate::Exact { of, kept } => (2, of, kept.into()),
+            Fate::Constant { prompts } => (3, prompts, 0),
+            Fate::NoSignal { similarity } => (4, 0, similarity.to_bits()),
+            Fate::Near { kept, similarity } => (5, kept, similarity.to_bits()),
+            Fate::Contradiction { other, similarity } => (6, other, similarity.to_bits()),
+        };
+        let mut bytes = [0; FATE_BYTES];
+        bytes[..4].copy_from_slice(&tag.to_le_bytes());
+        bytes[4..8].copy_from_slice(&first.to_le_bytes());
+        bytes[8..].copy_from_slice(&rest.to_le_bytes());
+        bytes
     }
-    for at in 0..fates.len() {
-        if let Fate::Exact { of, .. } = fates[at] {
-            match fates[of as usize] {
-                Fate::Keep | Fate::Exact { .. } => {}
-                Fate::Near { kept, .. } => fates[at] = Fate::Exact { of, kept },
-                alone => fates[at] = alone,
-            }
+
+    /// The fate of these bytes.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Fate {
+        let number = |at: usize| bytes[at..].first_chunk().map_or(0, |four| u32::from_le_bytes(*four));
+        let rest = bytes[8..].first_chunk().map_or(0, |eight| u64::from_le_bytes(*eight));
+        let (first, similarity) = (number(4), f64::from_bits(rest));
+        match number(0) {
+            1 => Fate::Contaminated { finding: first },
+            2 => Fate::Exact { of: first, kept: rest as u32 },
+            3 => Fate::Constant { prompts: first },
+            4 => Fate::NoSignal { similarity },
+            5 => Fate::Near { kept: first, similarity },
+            6 => Fate::Contradiction { other: first, similarity },
+            _ => Fate::Keep,
         }
     }
 }
@@ -81,13 +87,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_goes_for_a_row_that_goes_follows_it() {
-        let opposite = Fate::Contradiction { other: 3, similarity: 0.9 };
-        let near = |kept| Fate::Near { kept, similarity: 0.9 };
-        let exact = |of| Fate::Exact { of, kept: of };
-        let mut fates = [Fate::Keep, near(0), exact(1), opposite, near(3), exact(3), exact(0), exact(4)];
-        settle(&mut fates);
-        let chained = Fate::Exact { of: 1, kept: 0 };
-        assert_eq!(fates, [Fate::Keep, near(0), chained, opposite, opposite, opposite, exact(0), opposite]);
+    fn every_fate_comes_back_from_its_bytes() {
+        let (similarity, far) = (0.812_345_678_9, u32::MAX);
+        for fate in [
+            Fate::Keep,
+            Fate::Contaminated { finding: 7 },
+            Fate::Exact { of: 3, kept: far },
+            Fate::Constant { prompts: far },
+            Fate::NoSignal { similarity },
+            Fate::Near { kept: far, similarity },
+            Fate::Contradiction { other: 1, similarity },
+        ] {
+            assert_eq!(Fate::from_bytes(&fate.to_bytes()), fate);
+        }
+        assert_eq!(Fate::Keep.to_bytes(), [0; FATE_BYTES]);
     }
 }

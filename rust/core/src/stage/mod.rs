@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::manifest::{FileEntry, MANIFEST, Manifest};
 
+mod bits;
 pub mod clean;
 pub mod contamination;
 pub mod dedup;
@@ -24,7 +25,9 @@ mod dedup_output;
 pub mod deduplicate;
 pub mod encode;
 mod encoded;
+mod exact_rows;
 mod fate;
+mod fates;
 mod fit;
 pub mod in_memory;
 pub mod inspect;

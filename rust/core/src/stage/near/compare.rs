@@ -59,10 +59,8 @@ pub(in crate::stage) fn prompt<'a>(rows: &RowsView<'a>, index: usize) -> &'a str
 pub(in crate::stage) struct BatchSketch {
     pub(super) pairs: Vec<Pair>,
     pub(super) no_signal: Vec<(u32, f64)>,
-    /// Bytes of the compared text, for `keep: longest`.
-    pub(super) lengths: Vec<u64>,
-    /// Scores, for `keep: best_score`.
-    pub(super) scores: Vec<Option<f64>>,
+    /// Of each row, unless the first are to stay: the less, the rather it would stay.
+    pub(super) wishes: Vec<u64>,
 }
 
 /// Sketches the rows of a batch.
@@ -88,11 +86,17 @@ pub(in crate::stage) fn sketch(rows: &RowsView<'_>, kind: Kind, options: &NearOp
         }
         match options.keep {
             Keep::First => {}
-            Keep::Longest => batch.lengths.push(parts.iter().map(|part| part.len() as u64).sum()),
-            Keep::BestScore => batch.scores.push(rows.score_chosen(index)),
+            Keep::Longest => batch.wishes.push(!parts.iter().map(|part| part.len() as u64).sum::<u64>()),
+            Keep::BestScore => batch.wishes.push(!rank(rows.score_chosen(index).unwrap_or(f64::NEG_INFINITY))),
         }
     }
     Ok(batch)
+}
+
+/// A number in the order of [`f64::total_cmp`].
+fn rank(score: f64) -> u64 {
+    let bits = score.to_bits();
+    if score.is_sign_negative() { !bits } else { bits | 1 << 63 }
 }
 
 /// The Jaccard index of the two answers of a preference, if it reaches the threshold.
@@ -109,7 +113,7 @@ pub(super) type Needed = (u32, String, Vec<u8>);
 #[derive(Default)]
 pub(in crate::stage) struct BatchTexts {
     pub(super) rows: Vec<Needed>,
-    pub(super) prompts: Vec<Needed>,
+    pub(super) prompts: Vec<(u32, Vec<u8>)>,
     pub(super) prompt_pairs: Vec<Pair>,
     /// First rows of their prompts that the hash puts into the test set.
     pub(super) tests: Vec<u32>,
@@ -143,9 +147,21 @@ pub(super) fn texts(
                 batch.prompt_pairs.extend(keys.iter().map(|&key| (key, row)));
                 let mut words = Vec::new();
                 normalize(&[prompt], &mut words);
-                batch.prompts.push((row, String::new(), words));
+                batch.prompts.push((row, words));
             }
         }
     }
     batch
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scores_are_ranked_as_they_compare() {
+        let mut scores = [f64::NEG_INFINITY, -7.5, -0.0, 0.0, 1e-300, 2.0, 8.5, f64::INFINITY, f64::NAN];
+        scores.sort_by(f64::total_cmp);
+        assert!(scores.windows(2).all(|pair| rank(pair[0]) < rank(pair[1])));
+    }
 }

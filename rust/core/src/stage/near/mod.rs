@@ -1,45 +1,39 @@
 //! Near-duplicates of a whole data set, on any number of threads and in bounded memory.
 //!
-//! 1. Every row is sketched; the numbers of its bands go to sorted runs (`runs`), which spill to the disk.
-//! 2. Rows that share a number make blocks. The words of their rows are written to the disk (`texts`), and those of one
-//!    row of each prompt.
-//! 3. Each block is compared exactly ([`crate::dedup::near::join`]), one block on one thread.
+//! 1. Every row is sketched ([`Sketches`]); the numbers of its bands go to sorted runs (`runs`) on the disk.
+//! 2. Rows that share a number make blocks (`blocks`). The words of their rows are written to the disk (`log`), and those of
+//!    one row of each prompt ([`Search`]).
+//! 3. Each block is compared exactly (`comparison`), one block on one thread.
 //!
-//! In memory stay 112 bytes a row and what [`NearOptions::memory_limit`] leaves for buffers.
-//!
-//! Longer than most, because the three passes hand each other what they hold.
-
-use std::cmp::Reverse;
-use std::sync::atomic::{AtomicBool, Ordering};
+//! In memory stay [`BYTES_PER_ROW`], and what [`NearOptions::memory_limit`] leaves for buffers; of that not more than helps.
 
 use serde::Serialize;
 
-use super::fate::{Fate, settle};
-use super::ordered;
-use crate::dedup::near::block::Blocks;
-use crate::dedup::near::document::Document;
-use crate::dedup::near::join::{Join, Match};
-use crate::dedup::near::{Bands, Keep, Policy, by_score};
+use crate::dedup::near::{Bands, Keep, Policy};
 use crate::error::{Error, Result};
 use crate::record::Kind;
-use crate::schema::RowsView;
 
+mod blocks;
 pub(super) mod compare;
-mod runs;
+mod comparison;
+pub(super) mod log;
+mod prompts;
+pub(super) mod runs;
 pub(super) mod scratch;
-mod texts;
+mod search;
+mod sketches;
 
-use compare::{BatchSketch, BatchTexts};
-use runs::Sorter;
-use scratch::Scratch;
-use texts::{Texts, TextsWriter};
+pub(super) use search::Found;
+pub(super) use sketches::Sketches;
 
-/// What stays in memory for every row: keys, fates, blocks, and where its words are.
-const BYTES_PER_ROW: u64 = 112;
-/// What the stage takes without any row: batches on their way, buffers of files.
+/// What stays in memory for every row: four bytes while blocks are made, and up to eight times one bit.
+const BYTES_PER_ROW: u64 = 5;
+/// What the stage takes without any row: the process, batches on their way, buffers of files.
 const BASE_BYTES: u64 = 48 << 20;
-/// A thread takes up blocks of about so many rows at a time.
-const ROWS_AT_A_TIME: usize = 256;
+/// What must be left for buffers.
+const LEAST_BUFFERS: u64 = 2 << 20;
+/// Buffers of a phase take no more than this, however much they may: more saves no time, as runs are merged as a stream.
+const MOST_BUFFERS: usize = 32 << 20;
 
 /// What of a row is compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -126,7 +120,7 @@ impl NearOptions {
             let message = "`dedup.keep` cannot be `best_score` for chats: they have no scores".to_string();
             return config("keep", message, "use `first` or `longest`");
         }
-        let least = BASE_BYTES + rows * BYTES_PER_ROW + (2 << 20) + taken;
+        let least = BASE_BYTES + rows * BYTES_PER_ROW + LEAST_BUFFERS + taken;
         if self.memory_limit < least {
             let of_rows = if rows == 0 { String::new() } else { format!(" for {rows} rows") };
             let found = self.memory_limit;
@@ -137,7 +131,7 @@ impl NearOptions {
     }
 
     /// The S-curve of the bands, and what it means for the pairs that are looked for.
-    pub(super) fn report(&self, clusters: usize) -> Result<serde_json::Value> {
+    pub(super) fn report(&self, clusters: u32) -> Result<serde_json::Value> {
         let bands = self.bands()?;
         let round = |chance: f64| (chance * 1e6).round() / 1e6;
         let curve: serde_json::Map<String, serde_json::Value> = (3..=10)
@@ -153,358 +147,12 @@ impl NearOptions {
     }
 
     /// Bytes for buffers.
-    fn free(&self, rows: usize) -> usize {
+    pub(super) fn free(&self, rows: usize) -> usize {
         self.memory_limit.saturating_sub(BASE_BYTES + rows as u64 * BYTES_PER_ROW) as usize
     }
-}
 
-/// The first pass: what the rows are known by.
-pub(super) struct Sketches<'a> {
-    options: &'a NearOptions,
-    kind: Kind,
-    workers: usize,
-    scratch: &'a Scratch,
-    sorter: Sorter<'a>,
-    no_signal: Vec<(u32, f64)>,
-    lengths: Vec<u64>,
-    scores: Vec<Option<f64>>,
-}
-
-impl<'a> Sketches<'a> {
-    pub(super) fn new(
-        options: &'a NearOptions,
-        kind: Kind,
-        rows: usize,
-        workers: usize,
-        scratch: &'a Scratch,
-    ) -> Sketches<'a> {
-        let sketches = if options.finds_contradictions(kind) { 2 } else { 1 };
-        let most = rows.saturating_mul(sketches * options.bands);
-        let sorter = Sorter::new(scratch, "bands", most, options.free(rows) / 2, workers);
-        let (no_signal, lengths, scores) = (Vec::new(), Vec::new(), Vec::new());
-        Sketches { options, kind, workers, scratch, sorter, no_signal, lengths, scores }
+    /// Bytes for one of the buffers of a phase: a part of all.
+    pub(super) fn buffer(&self, rows: usize, part: usize) -> usize {
+        self.free(rows).min(2 * MOST_BUFFERS) / part
     }
-
-    /// Adds a batch whose first row has this number.
-    pub(super) fn add(&mut self, first: u32, batch: BatchSketch) -> Result<()> {
-        for (key, row) in batch.pairs {
-            self.sorter.push((key, first + row))?;
-        }
-        self.no_signal.extend(batch.no_signal.into_iter().map(|(row, similarity)| (first + row, similarity)));
-        self.lengths.extend(batch.lengths);
-        self.scores.extend(batch.scores);
-        Ok(())
-    }
-
-    /// Ends the first pass. `prompts` has one number for each row's prompt, or is empty if the rows are not split.
-    pub(super) fn finish(self, fates: &mut [Fate], prompts: &[u64]) -> Result<Search<'a>> {
-        let Sketches { options, kind, workers, scratch, sorter, no_signal, lengths, scores } = self;
-        for (row, similarity) in no_signal {
-            if fates[row as usize] == Fate::Keep {
-                fates[row as usize] = Fate::NoSignal { similarity };
-            }
-        }
-        let (members, ends) = blocks(sorter, fates.len(), |row| fates[row as usize] == Fate::Keep)?;
-        let mut is_member = vec![false; fates.len()];
-        for &row in &members {
-            is_member[row as usize] = true;
-        }
-        Ok(Search {
-            options,
-            kind,
-            workers,
-            bands: options.bands()?,
-            members,
-            ends,
-            is_member,
-            lengths,
-            scores,
-            first_of_prompt: first_rows(prompts),
-            texts: TextsWriter::create(scratch, "texts")?,
-            prompt_texts: TextsWriter::create(scratch, "prompt-texts")?,
-            prompt_sorter: Sorter::new(
-                scratch,
-                "prompt-bands",
-                prompts.len().saturating_mul(options.bands),
-                options.free(fates.len()) / 2,
-                workers,
-            ),
-            tests: Vec::new(),
-        })
-    }
-}
-
-/// For each row the first one with the same number.
-fn first_rows(numbers: &[u64]) -> Vec<u32> {
-    let mut order: Vec<(u64, u32)> = numbers.iter().copied().zip(0..).collect();
-    order.sort_unstable();
-    let mut first = vec![0; numbers.len()];
-    for same in order.chunk_by(|a, b| a.0 == b.0) {
-        for &(_, row) in same {
-            first[row as usize] = same[0].1;
-        }
-    }
-    first
-}
-
-/// The blocks of the rows that share numbers.
-fn blocks(sorter: Sorter<'_>, rows: usize, counts: impl Fn(u32) -> bool) -> Result<(Vec<u32>, Vec<usize>)> {
-    let mut blocks = Blocks::new(rows);
-    let mut before: Option<(u64, u32)> = None;
-    sorter.merge(|(key, row)| {
-        if counts(row) {
-            match before {
-                Some((same, first)) if same == key => blocks.join(first, row),
-                _ => before = Some((key, row)),
-            }
-        }
-        Ok(())
-    })?;
-    Ok(blocks.members())
-}
-
-/// The second pass: the words of the rows that must be compared.
-pub(super) struct Search<'a> {
-    options: &'a NearOptions,
-    kind: Kind,
-    workers: usize,
-    bands: Bands,
-    members: Vec<u32>,
-    ends: Vec<usize>,
-    is_member: Vec<bool>,
-    lengths: Vec<u64>,
-    scores: Vec<Option<f64>>,
-    first_of_prompt: Vec<u32>,
-    texts: TextsWriter,
-    prompt_texts: TextsWriter,
-    prompt_sorter: Sorter<'a>,
-    tests: Vec<u32>,
-}
-
-/// What a worker of the second pass must know.
-pub(super) struct Wanted<'s> {
-    kind: Kind,
-    compare: Compare,
-    bands: Bands,
-    is_member: &'s [bool],
-    first_of_prompt: &'s [u32],
-}
-
-impl Wanted<'_> {
-    /// The words that are needed of a batch whose first row has this number.
-    pub(super) fn texts(&self, first: u32, rows: &RowsView<'_>, is_test: impl Fn(&str) -> bool) -> BatchTexts {
-        let is_member = |row: u32| self.is_member[(first + row) as usize];
-        let is_first = |row: u32| self.first_of_prompt.get((first + row) as usize) == Some(&(first + row));
-        compare::texts(rows, self.kind, self.compare, self.bands, is_member, is_first, is_test)
-    }
-}
-
-/// Writes what the workers of the second pass found.
-pub(super) struct TextsSink<'s, 'a> {
-    texts: &'s mut TextsWriter,
-    prompt_texts: &'s mut TextsWriter,
-    prompt_sorter: &'s mut Sorter<'a>,
-    tests: &'s mut Vec<u32>,
-}
-
-impl TextsSink<'_, '_> {
-    /// Adds a batch whose first row has this number.
-    pub(super) fn add(&mut self, first: u32, batch: BatchTexts) -> Result<()> {
-        for (row, id, words) in batch.rows {
-            self.texts.push(first + row, &id, &words)?;
-        }
-        for (row, id, words) in batch.prompts {
-            self.prompt_texts.push(first + row, &id, &words)?;
-        }
-        for (key, row) in batch.prompt_pairs {
-            self.prompt_sorter.push((key, first + row))?;
-        }
-        self.tests.extend(batch.tests.into_iter().map(|row| first + row));
-        Ok(())
-    }
-}
-
-/// What was found.
-pub(super) struct Found {
-    texts: Texts,
-    /// Rows that stay for others, in order.
-    pub(super) representatives: Vec<u32>,
-    /// Per row, whether it is of the test side; empty if the rows are not split.
-    pub(super) is_test: Vec<bool>,
-}
-
-impl Found {
-    /// The id of a row of a block.
-    pub(super) fn id(&self, row: u32) -> Result<String> {
-        self.texts.id(row)
-    }
-}
-
-impl<'a> Search<'a> {
-    /// The two sides of the second pass.
-    pub(super) fn pass(&mut self) -> (Wanted<'_>, TextsSink<'_, 'a>) {
-        let Search { kind, options, bands, is_member, first_of_prompt, .. } = self;
-        let wanted = Wanted { kind: *kind, compare: options.compare, bands: *bands, is_member, first_of_prompt };
-        let (texts, prompt_texts) = (&mut self.texts, &mut self.prompt_texts);
-        (wanted, TextsSink { texts, prompt_texts, prompt_sorter: &mut self.prompt_sorter, tests: &mut self.tests })
-    }
-
-    /// Compares the blocks, and enters what was found in the fates.
-    pub(super) fn finish(self, fates: &mut [Fate], tick: &mut dyn FnMut() -> Result<()>) -> Result<Found> {
-        let Search { options, kind, workers, members, ends, lengths, scores, .. } = self;
-        let texts = self.texts.finish()?;
-        let compare = Comparison { options, workers, budget: options.free(fates.len()) / (2 * workers) };
-        let is_test = if self.first_of_prompt.is_empty() {
-            Vec::new()
-        } else {
-            let prompt_texts = self.prompt_texts.finish()?;
-            let (members, ends) = blocks(self.prompt_sorter, fates.len(), |_| true)?;
-            compare.sides(&self.first_of_prompt, &self.tests, &prompt_texts, (&members, &ends), tick)?
-        };
-
-        let order = |block: &mut Vec<u32>| match options.keep {
-            Keep::First => {}
-            Keep::Longest => block.sort_by_key(|&row| Reverse(lengths[row as usize])),
-            Keep::BestScore => block.sort_by(|&a, &b| by_score(&scores, a, b)),
-        };
-        compare.each(
-            (&members, &ends),
-            &texts,
-            |join, found| match options.policy {
-                Policy::Direct => join.direct(&mut |duplicate| found.push(duplicate)),
-                Policy::Component => join.component(&mut |duplicate| found.push(duplicate)),
-            },
-            order,
-            |Match { row, other, similarity }| fates[row as usize] = Fate::Near { kept: other, similarity },
-            tick,
-        )?;
-        if options.finds_contradictions(kind) {
-            let mut opposites = Vec::new();
-            compare.each(
-                (&members, &ends),
-                &texts,
-                |join, found| join.pairs(&[0, 2, 1], &mut |pair| found.push(pair)),
-                |block| block.retain(|&row| fates[row as usize] == Fate::Keep),
-                |Match { row, other, similarity }| {
-                    opposites.extend([(row, other, similarity), (other, row, similarity)]);
-                },
-                tick,
-            )?;
-            opposites.sort_unstable_by_key(|&(row, other, _)| (row, other));
-            for same in opposites.chunk_by(|a, b| a.0 == b.0) {
-                let (row, other, similarity) = same[0];
-                fates[row as usize] = Fate::Contradiction { other, similarity };
-            }
-        }
-        settle(fates);
-        let mut representatives: Vec<u32> = fates
-            .iter()
-            .filter_map(|fate| if let Fate::Near { kept, .. } = fate { Some(*kept) } else { None })
-            .collect();
-        representatives.sort_unstable();
-        representatives.dedup();
-        Ok(Found { texts, representatives, is_test })
-    }
-}
-
-/// How blocks are compared.
-struct Comparison<'a> {
-    options: &'a NearOptions,
-    workers: usize,
-    /// Bytes for each worker.
-    budget: usize,
-}
-
-/// Rows by block, and where each block ends.
-type BlockList<'b> = (&'b [u32], &'b [usize]);
-
-impl Comparison<'_> {
-    /// Hands every block to `work` on some thread, in the order that `arrange` gives its rows, and what `work` found to
-    /// `write`, block by block.
-    fn each(
-        &self,
-        (members, ends): BlockList<'_>,
-        texts: &Texts,
-        work: impl Fn(&mut Join<'_, &mut dyn FnMut(u32) -> Result<Document>>, &mut Vec<Match>) -> Result<()> + Sync,
-        arrange: impl Fn(&mut Vec<u32>) + Sync,
-        mut write: impl FnMut(Match) + Send,
-        tick: &mut dyn FnMut() -> Result<()>,
-    ) -> Result<()> {
-        // A block may take long, so the wish to stop is looked for at every row.
-        let stop = AtomicBool::new(false);
-        let compare = |(from, to): (usize, usize)| {
-            let mut found = Vec::new();
-            let mut start = if from == 0 { 0 } else { ends[from - 1] };
-            for &end in &ends[from..to] {
-                let mut block = members[start..end].to_vec();
-                start = end;
-                arrange(&mut block);
-                let mut load = |row: u32| {
-                    if stop.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { texts.document(row) }
-                };
-                let load: &mut dyn FnMut(u32) -> Result<Document> = &mut load;
-                let mut join = Join { threshold: self.options.threshold, budget: self.budget, rows: &block, load };
-                work(&mut join, &mut found)?;
-            }
-            Ok(found)
-        };
-        ordered::for_each(
-            self.workers,
-            portions(ends).map(Ok),
-            compare,
-            |found| {
-                found.into_iter().for_each(&mut write);
-                Ok(())
-            },
-            || tick().inspect_err(|_| stop.store(true, Ordering::Relaxed)),
-        )
-    }
-
-    /// The side of every row: that of the first row among those with near-duplicate prompts.
-    fn sides(
-        &self,
-        first_of_prompt: &[u32],
-        tests: &[u32],
-        texts: &Texts,
-        blocks: BlockList<'_>,
-        tick: &mut dyn FnMut() -> Result<()>,
-    ) -> Result<Vec<bool>> {
-        let mut leader: Vec<u32> = (0..first_of_prompt.len() as u32).collect();
-        self.each(
-            blocks,
-            texts,
-            |join, found| {
-                let rows = join.rows;
-                let places = join.connect()?;
-                let matches = rows.iter().zip(places);
-                found.extend(matches.map(|(&row, place)| Match { row, other: rows[place as usize], similarity: 1.0 }));
-                Ok(())
-            },
-            |_| (),
-            |Match { row, other, .. }| leader[row as usize] = other,
-            tick,
-        )?;
-        let mut is_test = vec![false; first_of_prompt.len()];
-        for &row in tests {
-            is_test[row as usize] = true;
-        }
-        let side = |&first: &u32| is_test[leader[first as usize] as usize];
-        Ok(first_of_prompt.iter().map(side).collect())
-    }
-}
-
-/// Blocks in portions of about [`ROWS_AT_A_TIME`] rows.
-fn portions(ends: &[usize]) -> impl Iterator<Item = (usize, usize)> + Send + '_ {
-    let mut from = 0;
-    std::iter::from_fn(move || {
-        let start = if from == 0 { 0 } else { ends[from - 1] };
-        let first = from;
-        while from < ends.len() {
-            from += 1;
-            if ends[from - 1] - start >= ROWS_AT_A_TIME {
-                break;
-            }
-        }
-        (first < from).then_some((first, from))
-    })
 }

@@ -1,175 +1,327 @@
-//! Pairs of a key and a row in the order of the keys, however many: sorted runs on the disk, merged as a stream.
+//! Items in order, however many: sorted runs on the disk, merged as a stream, as often as they are wanted.
 //!
-//! A run is a sequence of blocks, each with its length and a checksum; in memory are one buffer of pairs while they come in,
-//! and one block a run while they go out.
+//! A run is a sequence of blocks, each with its length and a checksum; in memory are one buffer of items while they come in,
+//! and one block a run while they go out. Where there are many runs they are merged to fewer first, so neither the memory
+//! nor the number of open files grows with the items.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fs::File;
-use std::io::{BufReader, Read, Seek};
+use std::io::{BufReader, Read};
 use std::path::PathBuf;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::scratch::{Scratch, damaged};
+use super::scratch::{Scratch, ScratchFile, damaged};
 use crate::error::{Error, Result};
 
 /// A key and a row.
-pub(super) type Pair = (u64, u32);
+pub(in crate::stage) type Pair = (u64, u32);
+/// A key of two numbers and a row.
+pub(in crate::stage) type Wide = (u64, u64, u32);
 
-/// Pairs of a block.
-const BLOCK: usize = 8192;
-/// Bytes of a pair on the disk.
-const PAIR: usize = 12;
+/// Items of a block.
+const BLOCK: usize = 2048;
 /// Bytes before a block: its checksum, which covers the length behind it, too.
 const HEAD: usize = 12;
+/// Runs that are merged at a time: about a megabyte of blocks.
+const FAN: usize = 32;
 
-/// Collects pairs.
-pub(super) struct Sorter<'a> {
-    scratch: &'a Scratch,
-    name: &'static str,
-    /// Pairs in memory at most.
-    capacity: usize,
-    workers: usize,
-    buffer: Vec<Pair>,
-    runs: Vec<Run>,
+/// What can be sorted: a fixed number of bytes on the disk.
+pub(in crate::stage) trait Item: Copy + Ord + Send + Sync {
+    /// Bytes on the disk.
+    const BYTES: usize;
+    /// Appends them.
+    fn put(self, out: &mut Vec<u8>);
+    /// Reads them; none if there are too few.
+    fn get(bytes: &[u8]) -> Option<Self>;
 }
 
-struct Run {
-    path: PathBuf,
-    file: File,
-    pairs: u64,
-}
+impl Item for Pair {
+    const BYTES: usize = 12;
 
-impl<'a> Sorter<'a> {
-    /// Pairs, `most` at most, that take at most `bytes` in memory; runs have this name and a number.
-    pub(super) fn new(scratch: &'a Scratch, name: &'static str, most: usize, bytes: usize, workers: usize) -> Self {
-        let capacity = (bytes / size_of::<Pair>()).max(BLOCK).min(most.max(1));
-        Sorter { scratch, name, capacity, workers, buffer: Vec::new(), runs: Vec::new() }
+    fn put(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.0.to_le_bytes());
+        out.extend_from_slice(&self.1.to_le_bytes());
     }
 
-    pub(super) fn push(&mut self, pair: Pair) -> Result<()> {
+    fn get(bytes: &[u8]) -> Option<Self> {
+        let (key, rest) = bytes.split_first_chunk()?;
+        Some((u64::from_le_bytes(*key), u32::from_le_bytes(*rest.first_chunk()?)))
+    }
+}
+
+impl Item for Wide {
+    const BYTES: usize = 20;
+
+    fn put(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.0.to_le_bytes());
+        (self.1, self.2).put(out);
+    }
+
+    fn get(bytes: &[u8]) -> Option<Self> {
+        let (key, rest) = bytes.split_first_chunk()?;
+        let (second, row) = Pair::get(rest)?;
+        Some((u64::from_le_bytes(*key), second, row))
+    }
+}
+
+/// A file of items.
+pub(super) struct Run {
+    path: PathBuf,
+    items: u64,
+}
+
+/// A run being written, in the order in which its items come.
+pub(super) struct RunWriter {
+    file: ScratchFile,
+    block: Vec<u8>,
+    items: u64,
+}
+
+impl RunWriter {
+    pub(super) fn create(scratch: &Scratch, name: &str) -> Result<Self> {
+        Ok(RunWriter { file: scratch.create(name)?, block: Vec::new(), items: 0 })
+    }
+
+    pub(super) fn push<T: Item>(&mut self, item: T) -> Result<()> {
+        if self.block.is_empty() {
+            self.block.resize(HEAD, 0);
+        }
+        item.put(&mut self.block);
+        self.items += 1;
+        if self.items.is_multiple_of(BLOCK as u64) { self.write::<T>() } else { Ok(()) }
+    }
+
+    fn write<T: Item>(&mut self) -> Result<()> {
+        let items = (self.block.len() - HEAD) / T::BYTES;
+        self.block[8..HEAD].copy_from_slice(&(items as u32).to_le_bytes());
+        let sum = xxh3_64(&self.block[8..]);
+        self.block[..8].copy_from_slice(&sum.to_le_bytes());
+        self.file.write(&self.block)?;
+        self.block.clear();
+        Ok(())
+    }
+
+    pub(super) fn finish<T: Item>(mut self) -> Result<Run> {
+        if !self.block.is_empty() {
+            self.write::<T>()?;
+        }
+        let (path, _) = self.file.finish()?;
+        Ok(Run { path, items: self.items })
+    }
+}
+
+/// Collects items.
+pub(in crate::stage) struct Sorter<'a, T> {
+    scratch: &'a Scratch,
+    name: &'static str,
+    /// Items in memory at most.
+    capacity: usize,
+    workers: usize,
+    buffer: Vec<T>,
+    /// Runs by how often their items have been merged; fewer than [`FAN`] of each kind.
+    levels: Vec<Vec<Run>>,
+    /// Runs so far.
+    named: usize,
+}
+
+impl<'a, T: Item> Sorter<'a, T> {
+    /// Items, `most` at most, that take at most `bytes` in memory; runs have this name and a number.
+    pub(in crate::stage) fn new(
+        scratch: &'a Scratch,
+        name: &'static str,
+        most: usize,
+        bytes: usize,
+        workers: usize,
+    ) -> Self {
+        let capacity = (bytes / size_of::<T>()).max(BLOCK).min(most.max(1));
+        Sorter { scratch, name, capacity, workers, buffer: Vec::new(), levels: Vec::new(), named: 0 }
+    }
+
+    pub(in crate::stage) fn push(&mut self, item: T) -> Result<()> {
         if self.buffer.len() == self.capacity {
             self.spill()?;
         } else if self.buffer.capacity() == 0 {
-            // At once: growing would hold the pairs twice. The system gives memory only where it is written.
+            // At once: growing would hold the items twice. The system gives memory only where it is written.
             self.buffer.reserve_exact(self.capacity);
         }
-        self.buffer.push(pair);
+        self.buffer.push(item);
         Ok(())
     }
 
     fn spill(&mut self) -> Result<()> {
-        for part in sort_parts(&mut self.buffer, self.workers) {
-            let mut file = self.scratch.create(&format!("{}-{:05}", self.name, self.runs.len()))?;
-            let mut bytes = Vec::with_capacity(HEAD + BLOCK * PAIR);
-            for block in part.chunks(BLOCK) {
-                bytes.clear();
-                bytes.extend_from_slice(&[0; 8]);
-                bytes.extend_from_slice(&(block.len() as u32).to_le_bytes());
-                for (key, row) in block {
-                    bytes.extend_from_slice(&key.to_le_bytes());
-                    bytes.extend_from_slice(&row.to_le_bytes());
-                }
-                let sum = xxh3_64(&bytes[8..]);
-                bytes[..8].copy_from_slice(&sum.to_le_bytes());
-                file.write(&bytes)?;
-            }
-            let (path, file) = file.finish()?;
-            self.runs.push(Run { path, file, pairs: part.len() as u64 });
+        let mut buffer = std::mem::take(&mut self.buffer);
+        for part in sort_parts(&mut buffer, self.workers) {
+            let mut run = self.run()?;
+            part.iter().try_for_each(|&item| run.push(item))?;
+            self.add(0, run.finish::<T>()?)?;
         }
-        self.buffer.clear();
+        buffer.clear();
+        self.buffer = buffer;
         Ok(())
     }
 
-    /// Number of runs on the disk.
-    #[cfg(test)]
-    pub(super) fn spilled(&self) -> usize {
-        self.runs.len()
+    fn run(&mut self) -> Result<RunWriter> {
+        self.named += 1;
+        RunWriter::create(self.scratch, &format!("{}-{:05}", self.name, self.named - 1))
     }
 
-    /// Calls `each` with all pairs in order.
-    pub(super) fn merge(mut self, mut each: impl FnMut(Pair) -> Result<()>) -> Result<()> {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let mut sources: Vec<Source<'_>> = self.runs.into_iter().map(Source::file).collect::<Result<_>>()?;
-        sources.extend(sort_parts(&mut buffer, self.workers).map(|part| Source::Memory(part.iter())));
-        if let [only] = &mut sources[..] {
-            while let Some(pair) = only.next()? {
-                each(pair)?;
-            }
+    fn add(&mut self, level: usize, run: Run) -> Result<()> {
+        if self.levels.len() == level {
+            self.levels.push(Vec::new());
+        }
+        self.levels[level].push(run);
+        if self.levels[level].len() < FAN {
             return Ok(());
         }
+        let runs = std::mem::take(&mut self.levels[level]);
+        let merged = self.merged(&runs)?;
+        self.add(level + 1, merged)
+    }
+
+    fn merged(&mut self, runs: &[Run]) -> Result<Run> {
+        let mut run = self.run()?;
+        let mut items = Merge::new(runs.iter().map(Source::<T>::file).collect::<Result<_>>()?)?;
+        while let Some(item) = items.next()? {
+            run.push(item)?;
+        }
+        drop(items);
+        // The folder goes with all that is in it; this only gives the space back sooner.
+        for run in runs {
+            let _ = std::fs::remove_file(&run.path);
+        }
+        run.finish::<T>()
+    }
+
+    /// Ends the collecting. What has not been spilled stays in memory only if nothing has.
+    pub(in crate::stage) fn finish(mut self) -> Result<Sorted<T>> {
+        if self.levels.is_empty() {
+            let mut memory = std::mem::take(&mut self.buffer);
+            let part = sort_parts(&mut memory, self.workers).map(<[T]>::len).next().unwrap_or(1);
+            return Ok(Sorted { runs: Vec::new(), memory, part });
+        }
+        self.spill()?;
+        self.buffer = Vec::new();
+        let mut runs: Vec<Run> = std::mem::take(&mut self.levels).into_iter().flatten().collect();
+        while runs.len() > FAN {
+            // The first are the smallest.
+            let few: Vec<Run> = runs.drain(..FAN.min(runs.len() - FAN + 1)).collect();
+            runs.push(self.merged(&few)?);
+        }
+        Ok(Sorted { runs, memory: Vec::new(), part: 1 })
+    }
+}
+
+/// Sorts equal parts of the items, each on a thread of its own.
+fn sort_parts<T: Item>(items: &mut [T], workers: usize) -> std::slice::Chunks<'_, T> {
+    let size = items.len().div_ceil(workers).max(1);
+    if workers == 1 {
+        items.sort_unstable();
+    } else {
+        std::thread::scope(|scope| {
+            for part in items.chunks_mut(size) {
+                scope.spawn(|| part.sort_unstable());
+            }
+        });
+    }
+    items.chunks(size)
+}
+
+/// All items that were collected.
+pub(in crate::stage) struct Sorted<T> {
+    runs: Vec<Run>,
+    memory: Vec<T>,
+    /// Items of a sorted part of those in memory.
+    part: usize,
+}
+
+impl<T: Item> Sorted<T> {
+    /// The items in order, from the first on.
+    pub(in crate::stage) fn items(&self) -> Result<Merge<'_, T>> {
+        let mut sources: Vec<Source<'_, T>> = self.runs.iter().map(Source::file).collect::<Result<_>>()?;
+        sources.extend(self.memory.chunks(self.part).map(|part| Source::Memory(part.iter())));
+        Merge::new(sources)
+    }
+}
+
+/// The items of one run as they were written.
+pub(super) fn items_of<T: Item>(run: &Run) -> Result<Merge<'_, T>> {
+    Merge::new(vec![Source::file(run)?])
+}
+
+/// Items in order.
+pub(in crate::stage) struct Merge<'a, T> {
+    sources: Vec<Source<'a, T>>,
+    /// The next item of each source, if there are several.
+    heads: BinaryHeap<Reverse<(T, usize)>>,
+}
+
+impl<'a, T: Item> Merge<'a, T> {
+    fn new(mut sources: Vec<Source<'a, T>>) -> Result<Self> {
         let mut heads = BinaryHeap::new();
-        for (number, source) in sources.iter_mut().enumerate() {
-            if let Some(pair) = source.next()? {
-                heads.push(Reverse((pair, number)));
+        if sources.len() > 1 {
+            for (number, source) in sources.iter_mut().enumerate() {
+                heads.extend(source.next()?.map(|item| Reverse((item, number))));
             }
         }
-        while let Some(mut head) = heads.peek_mut() {
-            let Reverse((pair, number)) = *head;
-            match sources[number].next()? {
-                Some(next) => {
-                    *head = Reverse((next, number));
-                    drop(head);
-                }
-                None => drop(std::collections::binary_heap::PeekMut::pop(head)),
-            }
-            each(pair)?;
+        Ok(Merge { sources, heads })
+    }
+
+    /// The next item.
+    pub(in crate::stage) fn next(&mut self) -> Result<Option<T>> {
+        if let [only] = &mut self.sources[..] {
+            return only.next();
         }
-        Ok(())
+        let Some(mut head) = self.heads.peek_mut() else { return Ok(None) };
+        let Reverse((item, number)) = *head;
+        match self.sources[number].next()? {
+            Some(next) => *head = Reverse((next, number)),
+            None => drop(std::collections::binary_heap::PeekMut::pop(head)),
+        }
+        Ok(Some(item))
     }
 }
 
-/// Sorts equal parts of the pairs, each on a thread of its own.
-fn sort_parts(pairs: &mut [Pair], workers: usize) -> std::slice::Chunks<'_, Pair> {
-    let size = pairs.len().div_ceil(workers).max(1);
-    std::thread::scope(|scope| {
-        for part in pairs.chunks_mut(size) {
-            scope.spawn(|| part.sort_unstable());
-        }
-    });
-    pairs.chunks(size)
+enum Source<'a, T> {
+    Memory(std::slice::Iter<'a, T>),
+    File { run: &'a Run, file: BufReader<File>, left: u64, block: Vec<u8>, at: usize },
 }
 
-enum Source<'a> {
-    Memory(std::slice::Iter<'a, Pair>),
-    File { path: PathBuf, file: BufReader<File>, left: u64, block: Vec<u8>, at: usize },
-}
-
-impl Source<'_> {
-    fn file(run: Run) -> Result<Self> {
-        let Run { path, mut file, pairs } = run;
-        file.rewind().map_err(Error::io("read", &path))?;
-        Ok(Source::File { path, file: BufReader::new(file), left: pairs, block: Vec::new(), at: 0 })
+impl<'a, T: Item> Source<'a, T> {
+    fn file(run: &'a Run) -> Result<Self> {
+        let file = File::open(&run.path).map_err(Error::io("read", &run.path))?;
+        Ok(Source::File { run, file: BufReader::new(file), left: run.items, block: Vec::new(), at: 0 })
     }
 
-    fn next(&mut self) -> Result<Option<Pair>> {
+    fn next(&mut self) -> Result<Option<T>> {
         match self {
-            Source::Memory(pairs) => Ok(pairs.next().copied()),
-            Source::File { path, file, left, block, at } => {
+            Source::Memory(items) => Ok(items.next().copied()),
+            Source::File { run, file, left, block, at } => {
                 if *left == 0 {
                     return Ok(None);
                 }
                 if *at == block.len() {
                     let mut head = [0; HEAD];
                     let wanted = (*left).min(BLOCK as u64) as usize;
-                    block.resize(4 + wanted * PAIR, 0);
+                    block.resize(4 + wanted * T::BYTES, 0);
                     let read = file.read_exact(&mut head).and_then(|()| file.read_exact(&mut block[4..]));
                     match read {
-                        Err(source) if source.kind() == std::io::ErrorKind::UnexpectedEof => return Err(damaged(path)),
-                        other => other.map_err(Error::io("read", &path))?,
+                        Err(source) if source.kind() == std::io::ErrorKind::UnexpectedEof => {
+                            return Err(damaged(&run.path));
+                        }
+                        other => other.map_err(Error::io("read", &run.path))?,
                     }
                     block[..4].copy_from_slice(&head[8..]);
                     if xxh3_64(block).to_le_bytes() != head[..8] {
-                        return Err(damaged(path));
+                        return Err(damaged(&run.path));
                     }
                     *at = 4;
                 }
-                let bytes = &block[*at..*at + PAIR];
-                let (key, row) = (bytes.first_chunk::<8>(), bytes.last_chunk::<4>());
-                *at += PAIR;
+                let item = T::get(&block[*at..*at + T::BYTES]);
+                *at += T::BYTES;
                 *left -= 1;
-                Ok(key.zip(row).map(|(key, row)| (u64::from_le_bytes(*key), u32::from_le_bytes(*row))))
+                Ok(item)
             }
         }
     }
@@ -185,17 +337,16 @@ mod tests {
         (0..count).map(|row| (u64::from(row).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 7, row)).collect()
     }
 
-    fn merged(sorter: Sorter<'_>) -> Result<Vec<Pair>> {
-        let mut all = Vec::new();
-        sorter.merge(|pair| {
-            all.push(pair);
-            Ok(())
-        })?;
+    fn all<T: Item>(sorted: &Sorted<T>) -> Result<Vec<T>> {
+        let (mut all, mut items) = (Vec::new(), sorted.items()?);
+        while let Some(item) = items.next()? {
+            all.push(item);
+        }
         Ok(all)
     }
 
     #[test]
-    fn pairs_come_back_in_order_whatever_the_memory() {
+    fn items_come_back_in_order_whatever_the_memory_and_as_often_as_wanted() {
         let mut expected = pairs(50_000);
         expected.sort_unstable();
         for (bytes, workers) in [(0, 1), (0, 3), (160_000, 2), (1 << 24, 1), (1 << 24, 3)] {
@@ -204,36 +355,61 @@ mod tests {
                 for pair in pairs(50_000) {
                     sorter.push(pair)?;
                 }
-                assert_eq!(sorter.spilled() > 0, bytes < 1 << 24);
-                assert_eq!(merged(sorter)?, expected);
+                assert_eq!(sorter.named > 0, bytes < 1 << 24);
+                let sorted = sorter.finish()?;
+                assert_eq!(all(&sorted)?, expected);
+                assert_eq!(all(&sorted)?, expected);
                 Ok(())
             })
             .unwrap();
         }
-        in_scratch(|scratch| merged(Sorter::new(scratch, "run", 0, 0, 2)).map(|all| assert!(all.is_empty()))).unwrap();
+        let nothing = in_scratch(|scratch| all(&Sorter::<Pair>::new(scratch, "run", 0, 0, 2).finish()?));
+        assert!(nothing.unwrap().is_empty());
+    }
+
+    #[test]
+    fn many_runs_are_merged_to_few() {
+        in_scratch(|scratch| {
+            let count = 3 * FAN * BLOCK + 7;
+            let mut sorter = Sorter::new(scratch, "wide", usize::MAX, 0, 1);
+            for row in (0..count as u32).rev() {
+                sorter.push((u64::from(row) / 1000, u64::from(row) / 10, row))?;
+            }
+            let sorted = sorter.finish()?;
+            assert!(sorted.runs.len() <= 4, "{}", sorted.runs.len());
+            assert_eq!(scratch.files(), sorted.runs.len());
+            let mut items = sorted.items()?;
+            for row in 0..count as u32 {
+                assert_eq!(items.next()?, Some((u64::from(row) / 1000, u64::from(row) / 10, row)));
+            }
+            assert_eq!(items.next()?, None);
+            Ok(())
+        })
+        .unwrap();
     }
 
     #[test]
     fn a_flipped_bit_and_a_cut_file_are_found_and_the_file_is_named() {
-        for at in [0u64, 7, 8, 11, 12, 5_000, 98_000, 98_400] {
-            let damage = |run: &Run| {
+        for at in [0u64, 7, 8, 11, 12, 5_000, 24_588, 24_600] {
+            let damage = |file: File| {
                 let mut byte = [0];
-                run.file.read_exact_at(&mut byte, at).unwrap();
-                run.file.write_all_at(&[byte[0] ^ 16], at).unwrap();
+                file.read_exact_at(&mut byte, at).unwrap();
+                file.write_all_at(&[byte[0] ^ 16], at).unwrap();
             };
             assert_damaged(damage, &format!("bit of byte {at}"));
         }
-        assert_damaged(|run| run.file.set_len(98_000).unwrap(), "cut");
+        assert_damaged(|file| file.set_len(24_600).unwrap(), "cut");
     }
 
-    fn assert_damaged(damage: impl FnOnce(&Run), what: &str) {
+    fn assert_damaged(damage: impl FnOnce(File), what: &str) {
         let failed = in_scratch(|scratch| {
             let mut sorter = Sorter::new(scratch, "bands", 1 << 20, 2 * BLOCK * size_of::<Pair>(), 1);
             for pair in pairs(5 * BLOCK as u32) {
                 sorter.push(pair)?;
             }
-            damage(&sorter.runs[1]);
-            merged(sorter)
+            let sorted = sorter.finish()?;
+            damage(File::options().read(true).write(true).open(&sorted.runs[1].path).unwrap());
+            all(&sorted)
         });
         let Err(error) = failed else { panic!("{what} was not noticed") };
         let message = error.to_string();

@@ -33,11 +33,17 @@ impl Scratch {
         }
     }
 
+    /// Number of files in the folder.
+    #[cfg(test)]
+    pub(super) fn files(&self) -> usize {
+        std::fs::read_dir(&self.path).unwrap().count()
+    }
+
     /// A new file in the folder.
-    pub(super) fn create(&self, name: &str) -> Result<ScratchFile> {
+    pub(in crate::stage) fn create(&self, name: &str) -> Result<ScratchFile> {
         let path = self.path.join(name);
         let file = File::options().read(true).write(true).create(true).truncate(true).open(&path);
-        let file = BufWriter::with_capacity(1 << 18, file.map_err(Error::io("create", &path))?);
+        let file = BufWriter::with_capacity(1 << 16, file.map_err(Error::io("create", &path))?);
         Ok(ScratchFile { path, file })
     }
 }
@@ -50,7 +56,7 @@ impl Drop for Scratch {
 }
 
 /// A file being written, whose errors name it.
-pub(super) struct ScratchFile {
+pub(in crate::stage) struct ScratchFile {
     path: PathBuf,
     file: BufWriter<File>,
 }
@@ -60,15 +66,21 @@ impl ScratchFile {
         self.file.write_all(bytes).map_err(Error::io("write", &self.path))
     }
 
+    /// The file, with all that was written so far.
+    pub(super) fn flushed(&mut self) -> Result<(&Path, &File)> {
+        self.file.flush().map_err(Error::io("write", &self.path))?;
+        Ok((&self.path, self.file.get_ref()))
+    }
+
     /// Ends the writing; the file can be read.
-    pub(super) fn finish(self) -> Result<(PathBuf, File)> {
+    pub(in crate::stage) fn finish(self) -> Result<(PathBuf, File)> {
         let file = self.file.into_inner().map_err(|error| Error::io("write", &self.path)(error.into_error()))?;
         Ok((self.path, file))
     }
 }
 
 /// What was written is not what is read.
-pub(super) fn damaged(path: &Path) -> Error {
+pub(in crate::stage) fn damaged(path: &Path) -> Error {
     Error::Manifest {
         path: path.to_path_buf(),
         message: "its checksum does not fit: what was written is not what is read".into(),
@@ -77,7 +89,7 @@ pub(super) fn damaged(path: &Path) -> Error {
 }
 
 #[cfg(test)]
-pub(super) fn in_scratch<T>(work: impl FnOnce(&Scratch) -> Result<T>) -> Result<T> {
+pub(in crate::stage) fn in_scratch<T>(work: impl FnOnce(&Scratch) -> Result<T>) -> Result<T> {
     let folder = tempfile::tempdir().unwrap();
     Scratch::with(&folder.path().join("scratch"), work)
 }

@@ -1,0 +1,70 @@
+//! The blocks on the threads: every block is compared on one of them, what is found is written in the order of the blocks.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::NearOptions;
+use super::blocks::{Members, Portion};
+use super::log::Log;
+use crate::dedup::near::document::Document;
+use crate::dedup::near::join::{Join, Match};
+use crate::error::{Error, Result};
+use crate::stage::ordered;
+
+/// Bytes that a comparison takes for each row of its block, whatever the budget.
+const BYTES_PER_MEMBER: usize = 12;
+
+/// How blocks are compared.
+pub(super) struct Comparison<'a> {
+    options: &'a NearOptions,
+    workers: usize,
+    /// Bytes for each worker.
+    budget: usize,
+}
+
+impl Comparison<'_> {
+    pub(super) fn new(options: &NearOptions, rows: usize, workers: usize) -> Comparison<'_> {
+        Comparison { options, workers, budget: options.free(rows) / (2 * workers) }
+    }
+
+    /// Hands every block to `work` on some thread, without the rows that `counts` is not true of, and what `work` found to
+    /// `write`, block by block.
+    pub(super) fn each(
+        &self,
+        members: &Members,
+        texts: &Log,
+        work: impl Fn(&mut Join<'_, &mut dyn FnMut(u32) -> Result<Document>>, &mut Vec<Match>) -> Result<()> + Sync,
+        counts: impl Fn(u32) -> bool + Sync,
+        mut write: impl FnMut(Match) -> Result<()> + Send,
+        tick: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<()> {
+        // A block may take long, so the wish to stop is looked for at every row.
+        let stop = AtomicBool::new(false);
+        let compare = |portion: Portion| {
+            let mut found = Vec::new();
+            let mut start = 0;
+            for &end in &portion.ends {
+                let block: Vec<u32> = portion.rows[start..end].iter().copied().filter(|&row| counts(row)).collect();
+                start = end;
+                let mut load = |row: u32| {
+                    if stop.load(Ordering::Relaxed) {
+                        Err(Error::Interrupted)
+                    } else {
+                        texts.read(row).map(Document::new)
+                    }
+                };
+                let load: &mut dyn FnMut(u32) -> Result<Document> = &mut load;
+                let budget = self.budget.saturating_sub(BYTES_PER_MEMBER * block.len()).max(self.budget / 2);
+                let mut join = Join { threshold: self.options.threshold, budget, rows: &block, load };
+                work(&mut join, &mut found)?;
+            }
+            Ok(found)
+        };
+        ordered::for_each(
+            self.workers,
+            members.portions()?,
+            compare,
+            |found| found.into_iter().try_for_each(&mut write),
+            || tick().inspect_err(|_| stop.store(true, Ordering::Relaxed)),
+        )
+    }
+}
