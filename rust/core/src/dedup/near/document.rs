@@ -18,6 +18,7 @@ const PART: u8 = b'\n';
 /// line feed behind each part.
 pub fn normalize(parts: &[&str], out: &mut Vec<u8>) {
     let mut folded = Vec::new();
+    out.reserve(parts.iter().map(|part| part.len() + 2).sum());
     for part in parts {
         folded.clear();
         fold(part, &mut folded);
@@ -110,6 +111,16 @@ impl Document {
         indices.fold(1.0, f64::min)
     }
 
+    /// [`Document::similarity`], if it reaches the threshold.
+    pub(super) fn similar(&self, other: &Document, threshold: f64) -> Option<f64> {
+        // By numbers alone first: most rows that meet are not similar, and the words have no say in that.
+        let may_be = |part: usize| may_reach(self.part(part), other.part(part), threshold);
+        if self.parts != other.parts || !(0..self.parts).all(may_be) {
+            return None;
+        }
+        Some(self.similarity(other)).filter(|&similarity| similarity >= threshold)
+    }
+
     /// The exact Jaccard index of a part of this row and one of another, or of this one; 0 where either has no words.
     pub fn jaccard(&self, part: usize, other: &Document, other_part: usize) -> f64 {
         let (left, right) = (self.part(part), other.part(other_part));
@@ -132,8 +143,32 @@ impl Document {
     }
 }
 
+/// Whether the Jaccard index of two sets may reach the threshold: it does not if it would not even if all shingles of equal
+/// numbers were equal, and a set has as many of a number as the other one has at least.
+fn may_reach(left: &[Item], right: &[Item], threshold: f64) -> bool {
+    const STEPS: usize = 32;
+    let (mut i, mut j, mut common) = (0, 0, 0);
+    loop {
+        let most = common + (left.len() - i).min(right.len() - j);
+        if (most as f64 / (left.len() + right.len() - most).max(1) as f64) < threshold {
+            return false;
+        }
+        if i == left.len() || j == right.len() {
+            return true;
+        }
+        for _ in 0..STEPS {
+            let (Some(a), Some(b)) = (left.get(i), right.get(j)) else { break };
+            // Without branches, as none could be foreseen.
+            common += usize::from(a.hash == b.hash);
+            i += usize::from(a.hash <= b.hash);
+            j += usize::from(b.hash <= a.hash);
+        }
+    }
+}
+
 /// The shingles of `text[start..end]`, which holds words with a space behind each.
 fn shingles(text: &[u8], start: usize, end: usize, items: &mut Vec<Item>) {
+    items.reserve((end - start) / 5);
     let (mut roll, mut first_words) = (Roll::default(), [0; SHINGLE_WORDS]);
     let base = start as u32;
     let mut last = Span::default();
@@ -154,10 +189,45 @@ fn compare(a: (&[u8], &Item), b: (&[u8], &Item)) -> Ordering {
     a.1.hash.cmp(&b.1.hash).then_with(|| a.1.span.of(a.0).cmp(b.1.span.of(b.0)))
 }
 
+/// Sorts by number. Numbers are as good as random, so a few hundred of them are put in about the right place first.
+fn sort_by_number(items: &mut [Item]) {
+    const PLACES: usize = 256;
+    const MOST_IN_A_PLACE: u32 = 24;
+    let place = |item: &Item| (item.hash >> 56) as usize;
+    let mut ends = [0u32; PLACES];
+    if (32..=4 * PLACES).contains(&items.len()) {
+        for item in &*items {
+            ends[place(item)] += 1;
+        }
+        if ends.iter().all(|&count| count <= MOST_IN_A_PLACE) {
+            let mut end = 0;
+            for count in &mut ends {
+                end += *count;
+                *count = end - *count;
+            }
+            for item in &items.to_vec() {
+                let at = &mut ends[place(item)];
+                items[*at as usize] = *item;
+                *at += 1;
+            }
+            for at in 1..items.len() {
+                let (item, mut to) = (items[at], at);
+                while to > 0 && items[to - 1].hash > item.hash {
+                    items[to] = items[to - 1];
+                    to -= 1;
+                }
+                items[to] = item;
+            }
+            return;
+        }
+    }
+    items.sort_unstable_by_key(|item| item.hash);
+}
+
 /// Sorts the items and moves one of each kind to the front; gives the number of those.
 fn sort_and_dedup(text: &[u8], items: &mut [Item]) -> usize {
     // By number first, without a look at the words: for most texts that is all.
-    items.sort_unstable_by_key(|item| item.hash);
+    sort_by_number(items);
     for same in items.chunk_by_mut(|a, b| a.hash == b.hash).filter(|same| same.len() > 1) {
         same.sort_unstable_by(|a, b| compare((text, a), (text, b)));
     }
@@ -229,6 +299,42 @@ mod tests {
         fn the_index_is_that_of_plain_sets(a in "([ab]{1,2} ){0,14}", b in "([abB]{1,2}[ ,]){0,14}") {
             prop_assert_eq!(document(&[&a]).similarity(&document(&[&b])), plain(&a, &b));
             prop_assert_eq!(document(&[&a]).len(), set(&a).len());
+        }
+
+        #[test]
+        fn a_pair_is_similar_if_its_index_reaches_the_threshold(
+            mut words in prop::collection::vec(0..400u32, 5..600),
+            edits in prop::collection::vec((0..600usize, 400..500u32), 0..12),
+            threshold in prop::sample::select(vec![0.1, 0.5, 0.8, 0.9, 1.0]),
+        ) {
+            let text = |words: &[u32]| words.iter().map(|word| format!("w{word}")).collect::<Vec<_>>().join(" ");
+            let first = text(&words);
+            for (at, word) in edits {
+                let at = at % words.len();
+                words[at] = word;
+            }
+            let second = text(&words);
+            let similarity = plain(&first, &second);
+            let (a, b) = (document(&[&first]), document(&[&second]));
+            prop_assert_eq!(a.similar(&b, threshold), (similarity >= threshold).then_some(similarity));
+            // In parts the worst counts.
+            let (a, b) = (document(&[&first, &first]), document(&[&first, &second]));
+            prop_assert_eq!(a.similar(&b, threshold), (similarity >= threshold).then_some(similarity));
+        }
+
+        #[test]
+        fn numbers_are_sorted_however_they_lie(
+            numbers in prop::collection::vec(any::<u64>(), 0..1500),
+            equal_bits in prop::sample::select(vec![0, 4, 8, 64]),
+        ) {
+            let cut = |number: u64| number.checked_shr(equal_bits).unwrap_or(0);
+            let mut items: Vec<Item> =
+                numbers.iter().map(|&number| Item { hash: cut(number), span: Span::default() }).collect();
+            sort_by_number(&mut items);
+            prop_assert!(items.is_sorted_by_key(|item| item.hash));
+            let mut expected: Vec<u64> = numbers.into_iter().map(cut).collect();
+            expected.sort_unstable();
+            prop_assert_eq!(items.iter().map(|item| item.hash).collect::<Vec<_>>(), expected);
         }
     }
 }

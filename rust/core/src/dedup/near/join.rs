@@ -9,8 +9,8 @@ use super::document::Document;
 use super::index::{Counts, Index, Next};
 use crate::error::Result;
 
-/// A block of up to so many rows is compared pair by pair.
-const FEW: usize = 8;
+/// A block of up to so many rows is compared pair by pair: that takes no longer than to rank all shingles.
+const FEW: usize = 32;
 
 /// Shingles of a row that the counters are made for; wrong guesses cost time alone.
 const TYPICAL_SHINGLES: usize = 256;
@@ -60,8 +60,8 @@ impl<L: FnMut(u32) -> Result<Document>> Join<'_, L> {
                 });
                 candidates.sort_unstable();
                 let found = candidates.iter().find_map(|&number| {
-                    let similarity = index.document(number).similarity(&document);
-                    (similarity >= self.threshold).then(|| (index.row(number), similarity))
+                    let similarity = index.document(number).similar(&document, self.threshold)?;
+                    Some((index.row(number), similarity))
                 });
                 match found {
                     Some((other, similarity)) => emit(Match { row, other, similarity }),
@@ -110,10 +110,9 @@ impl<L: FnMut(u32) -> Result<Document>> Join<'_, L> {
                 index.visit(&document, |index, number| {
                     let other = index.row(number);
                     if clusters.first(other) != clusters.first(place) {
-                        let similarity = index.document(number).similarity(&document);
-                        if similarity < self.threshold {
+                        let Some(similarity) = index.document(number).similar(&document, self.threshold) else {
                             return Next::On;
-                        }
+                        };
                         clusters.join(other, place);
                         twin = similarity >= 1.0;
                     }
@@ -143,8 +142,7 @@ impl<L: FnMut(u32) -> Result<Document>> Join<'_, L> {
                 let reordered = (!order.is_sorted()).then(|| document.reordered(order));
                 let probe = reordered.as_ref().unwrap_or(&document);
                 index.visit(probe, |index, number| {
-                    let similarity = index.document(number).similarity(probe);
-                    if similarity >= self.threshold {
+                    if let Some(similarity) = index.document(number).similar(probe, self.threshold) {
                         emit(Match { row, other: index.row(number), similarity });
                     }
                     Next::On
