@@ -24,7 +24,7 @@ TRAINING = Path("training")
 # A module of the core may use modules of earlier lines only, so those of one line never use each other.
 CORE_LEVELS = [
     {"error", "record"},
-    {"text", "schema"},
+    {"text", "schema", "simd"},
     {"filter", "dedup", "chat", "tokenize", "pack"},
     {"read", "manifest"},
     {"shard"},  # a written part is an entry of the manifest

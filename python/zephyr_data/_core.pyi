@@ -46,6 +46,7 @@ __all__ = [
     "StageResult",
     "__version__",
     "check_dedup",
+    "choose_instructions",
     "clean",
     "clean_rows",
     "dedup",
@@ -73,6 +74,16 @@ FORMAT_VERSION: Final[int]
 
 DEBUG_BUILD: Final[bool]
 """Whether the module was compiled without optimization."""
+
+def choose_instructions(name: str) -> None:
+    """Lets what is made from now on in this process use these vector instructions, and nothing wider. Results never differ.
+
+    Args:
+        name: `avx512vbmi`, `avx512`, `avx2` or `scalar`.
+
+    Raises:
+        ConfigError: There is no such name, or the processor lacks the instructions.
+    """
 
 @final
 class StageResult:

@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 
 mod encoder;
 mod error;
+mod instructions;
 mod near;
 mod options;
 mod stages;
@@ -17,6 +18,8 @@ mod _core {
 
     #[pymodule_export]
     use super::encoder::ChatEncoder;
+    #[pymodule_export]
+    use super::instructions::choose_instructions;
     #[pymodule_export]
     use super::near::{deduplicate_rows, exact_duplicates, near_duplicates, near_pairs, words};
     #[pymodule_export]

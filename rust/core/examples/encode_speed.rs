@@ -5,7 +5,7 @@
 //! Rows are written with the markup of `<|im_start|>`, with the special tokens if the tokenizer has them. Three passes over all of them, the first
 //! from an empty memo, then each EVERY-th row (1: all, the default) is compared with the crate, whose speed is measured, too.
 //! With ROWS, only so many evenly spaced rows, as `peers.py --rows` takes them. Seconds are CPU seconds of this thread, where
-//! Linux tells them. The exit status is 1 if a row differs.
+//! Linux tells them. `ZEPHYR_DATA_SIMD` narrows the instructions, as it does for the package. The exit status is 1 if a row differs.
 #![expect(clippy::print_stdout, reason = "a program that prints figures")]
 
 use std::error::Error;
@@ -15,6 +15,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::Value;
+use zephyr_data_core::simd;
 use zephyr_data_core::tokenize::{Scratch, Tokenizer};
 
 fn seconds() -> f64 {
@@ -51,6 +52,9 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         return Err("usage: encode_speed TOKENIZER.json CHATS.jsonl[.zst] [EVERY [ROWS]]".into());
     };
     let every = rest.first().map_or(Ok(1), |every| every.parse::<usize>())?.max(1);
+    if let Ok(name) = std::env::var("ZEPHYR_DATA_SIMD") {
+        simd::choose(&name)?;
+    }
     let json = std::fs::read_to_string(tokenizer)?;
     let started = seconds();
     let ours = Tokenizer::from_json(&json)?;

@@ -4,7 +4,7 @@
 //! into files with a [`manifest`], and what the last stage writes is a packed data set. Who may use what is a line from left
 //! to right, which `tests/test_layers.py` enforces:
 //!
-//! `error`, `record` → `text`, `schema` → `filter`, `dedup`, `chat`, `tokenize`, `pack` → `read`, `manifest`, `shard` → `stage`
+//! `error`, `record` → `text`, `schema`, `simd` → `filter`, `dedup`, `chat`, `tokenize`, `pack` → `read`, `manifest`, `shard` → `stage`
 
 pub mod chat;
 pub mod dedup;
@@ -16,6 +16,7 @@ pub mod read;
 pub mod record;
 pub mod schema;
 pub mod shard;
+pub mod simd;
 pub mod stage;
 pub mod text;
 pub mod tokenize;

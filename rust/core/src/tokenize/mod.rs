@@ -17,10 +17,10 @@ mod compose;
 mod fallback;
 #[cfg(test)]
 mod masks_tests;
-mod prefetch;
 mod probes;
 mod sentencepiece;
 mod split;
+mod vector;
 
 use std::ops::Range;
 

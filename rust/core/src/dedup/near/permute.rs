@@ -1,11 +1,13 @@
-//! The least of 128 permutations of a text's shingles: the inner loop of `MinHash`, and the only unsafe code of this crate.
+//! The least of 128 permutations of a text's shingles: the inner loop of `MinHash`, with the only unsafe code
+//! of `dedup`.
 //!
 //! A permutation is `h -> a * h + b` in 32 bits, with `a` odd, which is a bijection. (The upper half of the 32 x 32 bit
 //! product would not do: it grows with `h`, so all 128 would have their least value at the same shingle, that of the least
 //! `h`.) One loop is compiled for each instruction set that matters, by the compiler's own vectorization, so all of them
-//! give the same numbers; which one runs is decided by what the processor has.
+//! give the same numbers; which one runs is decided by [`crate::simd`].
 
 use super::hash::mix;
+use crate::simd::Path;
 
 /// Permutations of a sketch.
 pub const PERMUTATIONS: usize = 128;
@@ -38,47 +40,16 @@ const fn factors() -> [([u32; GROUP], [u32; GROUP]); PERMUTATIONS / GROUP] {
     factors
 }
 
-/// For which instruction set the loop was compiled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Path {
-    /// x86-64 with AVX-512 F.
-    #[cfg(target_arch = "x86_64")]
-    Avx512,
-    /// x86-64 with AVX2.
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    /// What every processor of the target has: SSE2 on x86-64, NEON on 64-bit ARM.
-    Baseline,
-}
-
-impl Path {
-    /// Those that run here, the fastest first.
-    pub(super) fn available() -> Vec<Path> {
-        let mut paths = Vec::new();
-        #[cfg(target_arch = "x86_64")]
-        {
-            if std::arch::is_x86_feature_detected!("avx512f") {
-                paths.push(Path::Avx512);
-            }
-            if std::arch::is_x86_feature_detected!("avx2") {
-                paths.push(Path::Avx2);
-            }
-        }
-        paths.push(Path::Baseline);
-        paths
-    }
-}
-
 /// Lowers `slots` to the least values of the permutations of `hashes`, whose bits must be well mixed.
 pub(super) fn lower(path: Path, hashes: &[u32], slots: &mut Slots) {
     match path {
         #[cfg(target_arch = "x86_64")]
         #[expect(unsafe_code, reason = "`Path::available` offers it only where the processor has AVX-512 F")]
-        Path::Avx512 => unsafe { lower_avx512(hashes, slots) },
+        Path::Avx512Vbmi | Path::Avx512 => unsafe { lower_avx512(hashes, slots) },
         #[cfg(target_arch = "x86_64")]
         #[expect(unsafe_code, reason = "`Path::available` offers it only where the processor has AVX2")]
         Path::Avx2 => unsafe { lower_avx2(hashes, slots) },
-        Path::Baseline => lower_baseline(hashes, slots),
+        _ => lower_baseline(hashes, slots),
     }
 }
 
@@ -132,7 +103,7 @@ mod tests {
                 }
             }
             let paths = Path::available();
-            assert!(paths.contains(&Path::Baseline));
+            assert!(paths.contains(&Path::Scalar));
             for path in paths {
                 let mut slots = EMPTY;
                 lower(path, &hashes, &mut slots);
@@ -146,7 +117,7 @@ mod tests {
         // Guards against families whose permutations agree on the order, as that of upper halves would.
         let hashes: Vec<u32> = (0..300).map(|n| mix(n) as u32).collect();
         let mut slots = EMPTY;
-        lower(Path::Baseline, &hashes, &mut slots);
+        lower(Path::Scalar, &hashes, &mut slots);
         let holder = |slot: usize| {
             let (a, b) = (FACTORS[slot / GROUP].0[slot % GROUP], FACTORS[slot / GROUP].1[slot % GROUP]);
             hashes.iter().position(|&hash| a.wrapping_mul(hash).wrapping_add(b) == slots[slot]).unwrap()
@@ -166,7 +137,7 @@ mod tests {
             let side = |from: u64| {
                 let hashes: Vec<u32> = (from..from + 200).map(|n| mix(n + trial * 1000) as u32).collect();
                 let mut slots = EMPTY;
-                lower(Path::Baseline, &hashes, &mut slots);
+                lower(Path::Scalar, &hashes, &mut slots);
                 slots
             };
             let (left, right) = (side(0), side(100));

@@ -4,9 +4,10 @@
 //! of b bands with 1 - (1 - J^r)^b: the S-curve. Rows that share a band are candidates and are compared in full.
 
 use super::hash::{Roll, SHINGLE_WORDS, for_each_word, mix, multiply_fold};
-use super::permute::{EMPTY, PERMUTATIONS, Path, Slots, lower, tagged};
+use super::permute::{EMPTY, PERMUTATIONS, Slots, lower, tagged};
 use super::words::fold;
 use crate::error::{Error, Result};
+use crate::simd::{self, Path};
 
 /// How many bands of how many rows of slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +66,7 @@ pub struct Sketcher {
 impl Sketcher {
     /// Sketches for these bands.
     pub fn new(bands: Bands) -> Sketcher {
-        Sketcher::with_path(bands, Path::available()[0])
+        Sketcher::with_path(bands, simd::chosen())
     }
 
     /// As [`Sketcher::new`], for one instruction set.

@@ -6,7 +6,7 @@
 
 #[cfg(doc)]
 use super::super::NOWHERE;
-use super::super::prefetch::prefetch;
+use super::super::vector::prefetch;
 use super::long::Long;
 
 /// Longest piece whose bytes are its key.

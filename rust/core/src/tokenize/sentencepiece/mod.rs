@@ -173,8 +173,7 @@ impl SentencePiece {
                     self.extend_by(character, out);
                 }
             } else {
-                ends.clear();
-                self.cuts.split(text, ends);
+                let ends = self.cuts.split(text, ends);
                 let places = std::iter::from_fn(|| marks.next_if(|mark| *mark < run.end)).map(|mark| mark - start);
                 let encode = |unit: &[u8], out: &mut Vec<u32>| self.encode_unit(unit, symbols, work, out);
                 let known = memo.look_up_marked(text.as_bytes(), ends, places, out, at, encode, |_, _, _, inside| {
