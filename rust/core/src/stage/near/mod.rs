@@ -1,11 +1,11 @@
 //! Near-duplicates of a whole data set, on any number of threads and in bounded memory.
 //!
-//! 1. Every row is sketched ([`Sketches`]); the numbers of its bands go to sorted runs (`runs`) on the disk.
+//! 1. Every row is sketched (`sketches`); the numbers of its bands go to sorted runs (`runs`) on the disk.
 //! 2. Rows that share a number make blocks (`blocks`). The words of their rows are written to the disk (`log`), and those of
-//!    one row of each prompt ([`Search`]).
+//!    one row of each prompt (`search`).
 //! 3. Each block is compared exactly (`comparison`), one block on one thread.
 //!
-//! In memory stay [`BYTES_PER_ROW`], and what [`NearOptions::memory_limit`] leaves for buffers; of that not more than helps.
+//! In memory stay `BYTES_PER_ROW`, and what [`NearOptions::memory_limit`] leaves for buffers; of that not more than helps.
 
 use serde::Serialize;
 
