@@ -10,6 +10,9 @@
 #[path = "../../core/src/error.rs"]
 #[expect(dead_code, reason = "part of the core's errors")]
 mod error;
+#[path = "../../core/src/simd.rs"]
+#[expect(dead_code, reason = "the fuzzer takes the widest instructions")]
+mod simd;
 #[path = "../../core/src/tokenize/mod.rs"]
 #[expect(dead_code, reason = "part of the core's tokenizer")]
 mod tokenize;
