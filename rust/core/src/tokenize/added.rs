@@ -53,6 +53,18 @@ pub(super) fn touches(literal: &[Range<usize>], range: &Range<usize>) -> Touch {
     }
 }
 
+/// Where a token that was found at `hit` stands with the white space that it takes, from `done` on.
+fn with_space(token: &AddedToken, text: &str, hit: Range<usize>, done: usize) -> Range<usize> {
+    let Range { mut start, mut end } = hit;
+    if token.lstrip {
+        start = text[..start].trim_end().len().max(done);
+    }
+    if token.rstrip {
+        end += text[end..].len() - text[end..].trim_start().len();
+    }
+    start..end
+}
+
 impl Added {
     /// The tokens and what they look like in the text that is searched.
     pub(super) fn new(tokens: Vec<(u32, AddedToken)>, pattern: impl Fn(&str) -> Result<String>) -> Result<Added> {
@@ -98,13 +110,7 @@ impl Added {
         if !self.tokens.is_empty() {
             for hit in self.finder.find_iter(text) {
                 let (id, token) = &self.tokens[hit.pattern().as_usize()];
-                let (mut start, mut end) = (hit.start(), hit.end());
-                if token.lstrip {
-                    start = text[..start].trim_end().len().max(done);
-                }
-                if token.rstrip {
-                    end += text[end..].len() - text[end..].trim_start().len();
-                }
+                let Range { start, end } = with_space(token, text, hit.range(), done);
                 if done < start {
                     visit(Part::Stretch(&text[done..start]));
                 }
@@ -162,13 +168,7 @@ impl Added {
                 }
             }
             at = hit.end();
-            let (mut start, mut end) = (hit.start(), hit.end());
-            if token.lstrip {
-                start = text[..start].trim_end().len().max(done);
-            }
-            if token.rstrip {
-                end += text[end..].len() - text[end..].trim_start().len();
-            }
+            let Range { start, end } = with_space(token, text, hit.range(), done);
             if done < start {
                 parts.extend(cut(None, done..start));
             }

@@ -1,8 +1,9 @@
 //! The tokens of pieces that have been seen, found by the whole piece and never by its hash alone.
 //!
 //! Pieces of up to 15 bytes, which are nearly all of an English text, lie in buckets of two places, one cache line each. A
-//! batch of pieces is asked for before the first of it is read, so that the processor waits for many buckets at once. What does not fit into a bucket lies with the longer pieces ([`super::long`]), which are forgotten when they are too
-//! many. So the memory has a bound, and what is forgotten is encoded again.
+//! batch of pieces is asked for before the first of it is read, so that the processor waits for many buckets at once. What
+//! does not fit into a bucket lies with the longer pieces ([`super::long`]), which are forgotten when they are too many. So
+//! the memory has a bound, and what is forgotten is encoded again.
 
 #[cfg(doc)]
 use super::super::NOWHERE;
@@ -156,18 +157,18 @@ impl Memo {
     }
 
     #[inline]
-    fn look_up_by<const MOST: usize>(
+    fn look_up_by<const SIZE: usize>(
         &mut self,
         text: &[u8],
         ends: &[u32],
         out: &mut Vec<u32>,
         encode: &mut impl FnMut(&[u8], &mut Vec<u32>),
     ) {
-        let mut keys = [0; MOST];
-        let mut homes = [0u32; MOST];
+        let mut keys = [0; SIZE];
+        let mut homes = [0u32; SIZE];
         let mut start = 0;
         self.seen[0] += ends.len() as u64;
-        for batch in ends.chunks(MOST) {
+        for batch in ends.chunks(SIZE) {
             let mut from = start;
             let mask = self.buckets.len() - 1;
             for ((end, key_of), home_of) in batch.iter().zip(&mut keys).zip(&mut homes) {
@@ -179,7 +180,7 @@ impl Memo {
                 from = *end as usize;
             }
             let mut at = out.len();
-            out.resize(at + MOST * INLINE, 0);
+            out.resize(at + SIZE * INLINE, 0);
             for ((end, key), home) in batch.iter().zip(&keys).zip(&homes) {
                 let end = *end as usize;
                 let Bucket(places) = &self.buckets[*home as usize];
@@ -195,7 +196,7 @@ impl Memo {
                     out.truncate(at);
                     self.miss(&text[start..end], *key, out, encode);
                     at = out.len();
-                    out.resize(at + MOST * INLINE, 0);
+                    out.resize(at + SIZE * INLINE, 0);
                 }
                 start = end;
             }

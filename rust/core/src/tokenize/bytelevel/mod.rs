@@ -63,6 +63,9 @@ impl Marks<'_> {
 /// Longer pieces are cut into units before BPE, where the time that it takes begins to grow with their square.
 const LONG: usize = 24;
 
+/// No vocabulary has a twentieth of this; with larger ids it is left to the crate.
+const MOST_IDS: u32 = 1 << 24;
+
 /// What one thread needs to encode; it grows up to a bound.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
@@ -102,6 +105,11 @@ impl ByteLevel {
         if ids.contains(&None) || ids.windows(2).any(|two| two[0] == two[1]) {
             return None;
         }
+        // Tables are as long as the largest id.
+        let last = ids.last().copied().flatten()?;
+        if last >= MOST_IDS {
+            return None;
+        }
         let mut bytes = [None; 256];
         let mut whole = HashMap::with_capacity(vocab.len());
         for token in vocab.keys() {
@@ -126,7 +134,7 @@ impl ByteLevel {
             merges.push((id(left)?, id(right)?, id(&format!("{left}{right}"))?));
         }
         let table = Merges::new(&bytes, &merges);
-        let mut lengths = vec![0; ids.last().copied().flatten()? as usize + 1];
+        let mut lengths = vec![0; last as usize + 1];
         for token in vocab.keys() {
             let length = alphabet.decode(token).map_or(Some(0), |token| u16::try_from(token.len()).ok())?;
             lengths[id(token)? as usize] = length;

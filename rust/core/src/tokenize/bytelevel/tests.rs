@@ -343,5 +343,6 @@ fn only_whole_definitions_are_recognised() {
     assert!(!recognised(&|value| value["model"]["end_of_word_suffix"] = json!("</w>")));
     assert!(!recognised(&|value| value["model"]["continuing_subword_prefix"] = json!("##")));
     assert!(!recognised(&|value| value["model"]["vocab"]["x"] = value["model"]["vocab"]["y"].clone()));
+    assert!(!recognised(&|value| value["model"]["vocab"]["zz"] = json!(u32::MAX)));
     assert!(!recognised(&|value| drop(value["model"]["vocab"].as_object_mut().unwrap().shift_remove("Ġ"))));
 }
