@@ -8,6 +8,14 @@ use minijinja::{Environment, Error, ErrorKind, State, Value, filters, tests};
 use super::bounds::{collect, iterable, touch, walk};
 use super::python::{charge, replaced, text_of, unproven};
 
+/// Adds filters of the engine, each under a name that templates do not use, and what pays for it and then calls it under its own.
+macro_rules! behind {
+    ($env:ident, $paying:ident: $($filter:ident),*) => {$(
+        $env.add_filter(concat!("zephyr:", stringify!($filter)), filters::$filter);
+        $paying($env, stringify!($filter), concat!("zephyr:", stringify!($filter)));
+    )*};
+}
+
 /// Adds them.
 pub(super) fn install(env: &mut Environment<'static>) {
     env.add_filter("lower", |value: &Value| text_of(value).map(|text| text.to_lowercase()));
@@ -20,27 +28,8 @@ pub(super) fn install(env: &mut Environment<'static>) {
     env.add_filter("last", |state: &State, value: Value| touch(state, &value).and_then(|()| filters::last(value)));
     env.add_filter("sum", sum);
 
-    env.add_filter("zephyr:sort", filters::sort);
-    sorts(env, "sort", "zephyr:sort");
-    env.add_filter("zephyr:min", filters::min);
-    sorts(env, "min", "zephyr:min");
-    env.add_filter("zephyr:max", filters::max);
-    sorts(env, "max", "zephyr:max");
-    env.add_filter("zephyr:unique", filters::unique);
-    sorts(env, "unique", "zephyr:unique");
-    env.add_filter("zephyr:dictsort", filters::dictsort);
-    sorts(env, "dictsort", "zephyr:dictsort");
-
-    env.add_filter("zephyr:map", filters::map);
-    maps(env, "map", "zephyr:map");
-    env.add_filter("zephyr:select", filters::select);
-    maps(env, "select", "zephyr:select");
-    env.add_filter("zephyr:reject", filters::reject);
-    maps(env, "reject", "zephyr:reject");
-    env.add_filter("zephyr:selectattr", filters::selectattr);
-    maps(env, "selectattr", "zephyr:selectattr");
-    env.add_filter("zephyr:rejectattr", filters::rejectattr);
-    maps(env, "rejectattr", "zephyr:rejectattr");
+    behind!(env, sorts: sort, min, max, unique, dictsort);
+    behind!(env, maps: map, select, reject, selectattr, rejectattr);
 
     compares(env, &["eq", "equalto", "=="], |a, b| a == b);
     compares(env, &["ne", "!="], |a, b| a != b);
