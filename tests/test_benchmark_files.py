@@ -292,8 +292,8 @@ def test_a_glob_that_the_shell_has_spelt_out_is_refused(command, examples, tmp_p
         assert done.returncode == 2
         assert done.stderr == (
             "error: an input must not stand right behind `--decontaminate FILE` and in the folder of that file, found:"
-            f" `{b}`\nhint: quote a pattern, as in `--decontaminate '{folder}/*.jsonl'`; the shell has spelt it out."
-            " Name inputs in front of all options\n"
+            f" `{b}`\nhint: quote a pattern, as in `--decontaminate '{folder}/*.jsonl'`; the shell has spelt it out;"
+            " or name the folder. Name inputs in front of all options\n"
         )
         assert not (tmp_path / "out").exists()
     for words in (

@@ -64,17 +64,17 @@ def test_options_are_frozen():
 REFUSED = {
     "pack.max_lenght": (
         {"pack": {"max_lenght": 4096}},
-        "unknown option `pack.max_lenght`: did you mean `pack.max_length`?",
+        "unknown option: `pack.max_lenght`\nhint: did you mean `pack.max_length`?",
     ),
     "max_length": (
         {"max_length": 4096},
-        "unknown option `max_length`: did you mean `pack.max_length`?",
+        "unknown option: `max_length`\nhint: did you mean `pack.max_length`?",
     ),
-    "pakc": ({"pakc": {}}, "unknown option `pakc`: did you mean `pack`?"),
-    "pack.seed": ({"pack": {"seed": 1}}, "unknown option `pack.seed`: did you mean `seed`?"),
+    "pakc": ({"pakc": {}}, "unknown option: `pakc`\nhint: did you mean `pack`?"),
+    "pack.seed": ({"pack": {"seed": 1}}, "unknown option: `pack.seed`\nhint: did you mean `seed`?"),
     "clean.truecase.rolls": (
         {"clean": {"truecase": {"rolls": []}}},
-        "unknown option `clean.truecase.rolls`: did you mean `clean.truecase.roles`?",
+        "unknown option: `clean.truecase.rolls`\nhint: did you mean `clean.truecase.roles`?",
     ),
     "tokenizer": (
         {"tokenizer": "x"},
@@ -106,7 +106,7 @@ REFUSED = {
     ),
     "dedup.decontaminate.field": (
         {"dedup": {"decontaminate": [{"path": "x.jsonl", "field": ["q"]}]}},
-        "unknown option `dedup.decontaminate.field`: did you mean `dedup.decontaminate.fields`?",
+        "unknown option: `dedup.decontaminate.field`\nhint: did you mean `dedup.decontaminate.fields`?",
     ),
     "pack.max_length": (
         {"pack": {"max_length": 7}},

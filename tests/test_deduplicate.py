@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import random
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
@@ -176,6 +177,13 @@ def test_rows_of_any_library_and_columns_without_a_table():
     for name, column in (("text", texts), ("messages", chats)):
         for make in (list, pa.array, lambda values: pa.chunked_array([values]), pl.Series):
             assert deduplicate(make(column)).kept[name].to_pylist() == column[:2]
+        nested = datasets.Dataset.from_list([{"n": 0, "a": {"b": value}} for value in column])
+        for of_datasets in (
+            nested.flatten()["a.b"],
+            nested["a"]["b"],
+            nested.select([0, 1])["a"]["b"],
+        ):
+            assert deduplicate(of_datasets).kept[name].to_pylist() == column[:2]
 
 
 def test_the_number_of_threads_changes_nothing(texts):
@@ -198,10 +206,26 @@ def test_a_record_batch_and_polars():
 
 TEXTS = pa.table({"text": ["a", "b"]})
 BAD = {
-    "no table": (7, {}, ConfigError, "cannot read rows from an object of this type: `int`"),
+    "no table": (
+        7,
+        {},
+        ConfigError,
+        "cannot read rows from an object of this type: `int`\nhint: .*, or a list of texts$",
+    ),
     "a text": ("a", {}, ConfigError, "cannot read rows from an object of this type: `str`"),
     "no rows": ([7], {}, DataError, "found the type Int64 at frame:1, field: `messages`"),
-    "both": (["a", [7]], {}, DataError, "cannot read these rows: "),
+    "both": (
+        [None, "a", [7]],
+        {},
+        DataError,
+        "cannot read these rows: row 3 is of type `list`, row 2 of type `str`\nhint: .*, or a list of texts$",
+    ),
+    "not collected": (
+        SimpleNamespace(collect=None),
+        {},
+        ConfigError,
+        r"this type: `SimpleNamespace`\nhint: collect the frame first: `.collect\(\)`",
+    ),
     "no column": (TEXTS, {"column": "x"}, ConfigError, "there is no column `x`\nhint: .*`text`"),
     "numbers": (
         pa.table({"x": pa.array([], pa.int64())}),

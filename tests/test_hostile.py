@@ -347,7 +347,7 @@ OPTIONS = {
     ),
     "a misspelt option": (
         {"config": {"pack": {"max_lenght": 5}}},
-        "unknown option `pack.max_lenght`: did you mean `pack.max_length`?",
+        "unknown option: `pack.max_lenght`",
     ),
 }
 
@@ -359,5 +359,5 @@ def test_options_that_cannot_be_honoured(prepare, examples, tmp_path, case):
         prepare(examples / "chats.jsonl", tmp_path / "out", **options)
     first, *hint = str(caught.value).splitlines()
     assert first == message
-    assert "did you mean" in first or hint[0].startswith("hint: ")
+    assert hint[0].startswith("hint: ")
     assert not (tmp_path / "out").exists()

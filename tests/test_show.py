@@ -1,7 +1,10 @@
 """`show`: packed rows as text, with what carries the loss and where documents begin."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -148,10 +151,20 @@ def test_the_command_refuses_what_is_not_there(command, sample, tmp_path):
         assert "\nhint: " in done.stderr
 
 
-def test_a_reader_that_stops_early_is_no_error(sample):
-    import subprocess
-    import sys
+def test_what_the_environment_says_of_the_extension_is_not_blamed_on_the_tokenizer(sample):
+    done = subprocess.run(
+        [sys.executable, "-m", "zephyr_data", "show", sample.out],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"ZEPHYR_DATA_SIMD": "sse9"},
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "found: `sse9`\nhint: here it may be `" in done.stderr
+    assert "--tokenizer" not in done.stderr
 
+
+def test_a_reader_that_stops_early_is_no_error(sample):
     count = json.loads((sample.out / "packed" / "manifest.json").read_text())["counts"]["train"][
         "rows"
     ]

@@ -143,6 +143,8 @@ def test_what_was_fetched_is_known_from_the_cache(tmp_path):
 def test_a_folder_without_a_tokenizer(tmp_path):
     with pytest.raises(ConfigError, match=f"^cannot load the tokenizer `{tmp_path}`: ") as caught:
         load_tokenizer(tmp_path)
+    problem, _ = str(caught.value).splitlines()
+    assert problem[-1].isalnum()  # a list that follows is not begun
     assert str(caught.value).endswith(
         "hint: the folder needs `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja`,"
         " as `save_pretrained` writes them"

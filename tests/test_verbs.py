@@ -346,7 +346,7 @@ def test_other_threads_run_on(encoder):
         (
             lambda _: zephyr_data.clean([{"messages": TURNS}], config={"clean": {"emty": {}}}),
             ConfigError,
-            "unknown option `clean.emty`: did you mean `clean.empty`?",
+            "unknown option: `clean.emty`\nhint: did you mean `clean.empty`?",
         ),
         (
             lambda encoder: zephyr_data.pack(zephyr_data.encode([TURNS], encoder), 7),

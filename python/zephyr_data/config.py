@@ -3,7 +3,8 @@
 >>> Config.load({"pack": {"max_lenght": 4096}})
 Traceback (most recent call last):
 ...
-zephyr_data.errors.ConfigError: unknown option `pack.max_lenght`: did you mean `pack.max_length`?
+zephyr_data.errors.ConfigError: unknown option: `pack.max_lenght`
+hint: did you mean `pack.max_length`?
 """
 
 from __future__ import annotations
@@ -188,7 +189,7 @@ def _unknown(key: str) -> ConfigError:
     known = [*known_keys(), *known_keys(Benchmark, "dedup.decontaminate.")]
     near = _nearest(key, known)
     if near is not None:
-        return ConfigError(f"unknown option `{key}`: did you mean `{near}`?", key=key)
+        return ConfigError(f"unknown option: `{key}`\nhint: did you mean `{near}`?", key=key)
     parent = key.rpartition(".")[0]
     siblings = [
         name.removeprefix(f"{parent}.") for name in known if name.rpartition(".")[0] == parent

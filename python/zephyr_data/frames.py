@@ -31,6 +31,8 @@ HINT = (
     ' "content": "…"}]}`, or a list of such `messages`'
 )
 
+_TEXTS = HINT + ", or a list of texts"
+
 
 def table_of(rows: object, *, texts: str = "messages") -> pa.Table:
     """The rows as a table; chats without a table around them become its column `messages`.
@@ -45,14 +47,35 @@ def table_of(rows: object, *, texts: str = "messages") -> pa.Table:
     """
     import pyarrow as pa
 
+    hint = HINT if texts == "messages" else _TEXTS
     try:
-        return _whole(_table(rows, texts))
+        table = _table(rows, texts)
+        if table is not None:
+            return _whole(table)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         words = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise DataError(f"cannot read these rows: {words}\nhint: {HINT}") from error
+        where = _odd_one_out(rows)
+        raise DataError(f"cannot read these rows: {where or words}\nhint: {hint}") from error
+    if hasattr(rows, "collect"):
+        hint = "collect the frame first: `.collect()`"
+    raise ConfigError(
+        f"cannot read rows from an object of this type: `{type(rows).__name__}`\nhint: {hint}"
+    )
 
 
-def _table(rows: object, texts: str) -> pa.Table:
+def _odd_one_out(rows: object) -> str | None:
+    """Which row of a list is of another type than those before it, from 1, if that is what is wrong with it."""
+    if not isinstance(rows, list | tuple):
+        return None
+    present = [(at, type(row).__name__) for at, row in enumerate(rows, 1) if row is not None]
+    for at, kind in present:
+        if kind != present[0][1]:
+            return f"row {at} is of type `{kind}`, row {present[0][0]} of type `{present[0][1]}`"
+    return None
+
+
+def _table(rows: object, texts: str) -> pa.Table | None:
+    """The rows as a table, or nothing if they are of no type that is read."""
     import pyarrow as pa
 
     rows = exported(rows)
@@ -65,9 +88,7 @@ def _table(rows: object, texts: str) -> pa.Table:
         return _of_column(array, texts)
     if isinstance(rows, Sequence) and not isinstance(rows, str | bytes):
         return _of_list(rows, texts)
-    raise ConfigError(
-        f"cannot read rows from an object of this type: `{type(rows).__name__}`\nhint: {HINT}"
-    )
+    return None
 
 
 def _whole(table: pa.Table) -> pa.Table:

@@ -82,10 +82,18 @@ class Source:
 
 
 def exported(table: T) -> T:
-    """A table of `datasets`, which exports no Arrow itself, as one that does; anything else as it is."""
-    if type(table).__module__ == "datasets.arrow_dataset":
-        return cast("T", cast("Any", table).with_format("arrow")[:])
-    return table
+    """A table or column of `datasets`, which export no Arrow themselves, as one that does; anything else as it is."""
+    if type(table).__module__ != "datasets.arrow_dataset":
+        return table
+    of_datasets = cast("Any", table)
+    if not hasattr(table, "column_name"):
+        return cast("T", of_datasets.with_format("arrow")[:])
+    source, name = of_datasets.source, of_datasets.column_name
+    if hasattr(source, "column_name"):  # a field of another column's structs
+        import pyarrow.compute as pc
+
+        return cast("T", pc.struct_field(exported(source), name))
+    return cast("T", source.select_columns([name]).with_format("arrow")[:][name])
 
 
 def find_sources(inputs: Input | Iterable[Input]) -> list[Source]:
@@ -176,8 +184,8 @@ def check_not_spelt_out(arguments: Sequence[str], inputs: Sequence[str]) -> None
             pattern = Path(folder, "*" + Path(beside[0]).suffix)
             raise ConfigError(
                 "an input must not stand right behind `--decontaminate FILE` and in the folder of that file, found:"
-                f" `{beside[0]}`\nhint: quote a pattern, as in `--decontaminate '{pattern}'`; the shell has spelt it out."
-                " Name inputs in front of all options",
+                f" `{beside[0]}`\nhint: quote a pattern, as in `--decontaminate '{pattern}'`; the shell has spelt it out;"
+                " or name the folder. Name inputs in front of all options",
                 key="inputs",
             )
 

@@ -70,7 +70,7 @@ def load_decoder(packed: PackedDataset, name: str | None) -> Decoder:
     try:
         loaded = load_tokenizer(named)
     except ConfigError as error:
-        if name:
+        if name or error.key != "tokenizer":  # such as what the environment says of the extension
             raise
         raise ConfigError(
             f"{str(error).splitlines()[0]}\nhint: the rows name it as it was given to `prepare`; say where it is now with"

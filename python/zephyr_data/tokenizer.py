@@ -134,7 +134,8 @@ def _from_pretrained(name: str) -> LiveTokenizer:
             name, local_files_only=local
         )
     except (OSError, ValueError, ImportError, KeyError) as error:
-        problem = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        problem = (str(error).strip() or type(error).__name__).splitlines()[0].strip(" .:")
+        problem = problem.removesuffix(" from one of")  # which a list follows
         files = "`tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja`"
         hint = (
             f"the folder needs {files}, as `save_pretrained` writes them"
