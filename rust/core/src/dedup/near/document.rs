@@ -17,15 +17,19 @@ const PART: u8 = b'\n';
 /// Appends the words of a row's parts as [`Document::new`] reads them: in lower case, with a space behind each word and a
 /// line feed behind each part.
 pub fn normalize(parts: &[&str], out: &mut Vec<u8>) {
-    let mut folded = Vec::new();
     out.reserve(parts.iter().map(|part| part.len() + 2).sum());
     for part in parts {
-        folded.clear();
-        fold(part, &mut folded);
-        for_each_word(&folded, |_, span| {
-            out.extend_from_slice(&folded[span.start as usize..span.end as usize]);
-            out.push(b' ');
-        });
+        let start = out.len();
+        fold(part, out);
+        // Of spaces side by side, and of those in front, one and none stay. Without branches: words are short.
+        let (mut end, mut before) = (start, b' ');
+        for at in start..out.len() {
+            let byte = out[at];
+            out[end] = byte;
+            end += usize::from(byte != b' ' || before != b' ');
+            before = byte;
+        }
+        out.truncate(end);
         out.push(PART);
     }
 }

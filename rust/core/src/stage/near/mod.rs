@@ -22,6 +22,7 @@ pub(super) mod runs;
 pub(super) mod scratch;
 mod search;
 mod sketches;
+mod sort;
 
 pub(super) use search::Found;
 pub(super) use sketches::Sketches;

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::scratch::{Scratch, ScratchFile, damaged};
+use super::sort::{Leading, sort_parts};
 use crate::error::{Error, Result};
 
 /// A key and a row.
@@ -28,13 +29,25 @@ const HEAD: usize = 12;
 const FAN: usize = 32;
 
 /// What can be sorted: a fixed number of bytes on the disk.
-pub(in crate::stage) trait Item: Copy + Ord + Send + Sync {
+pub(in crate::stage) trait Item: Leading + Sync {
     /// Bytes on the disk.
     const BYTES: usize;
     /// Appends them.
     fn put(self, out: &mut Vec<u8>);
     /// Reads them; none if there are too few.
     fn get(bytes: &[u8]) -> Option<Self>;
+}
+
+impl Leading for Pair {
+    fn first_byte(self) -> u8 {
+        (self.0 >> 56) as u8
+    }
+}
+
+impl Leading for Wide {
+    fn first_byte(self) -> u8 {
+        (self.0 >> 56) as u8
+    }
 }
 
 impl Item for Pair {
@@ -152,7 +165,8 @@ impl<'a, T: Item> Sorter<'a, T> {
 
     fn spill(&mut self) -> Result<()> {
         let mut buffer = std::mem::take(&mut self.buffer);
-        for part in sort_parts(&mut buffer, self.workers) {
+        let part = sort_parts(&mut buffer, self.workers);
+        for part in buffer.chunks(part) {
             let mut run = self.run()?;
             part.iter().try_for_each(|&item| run.push(item))?;
             self.add(0, run.finish::<T>()?)?;
@@ -198,7 +212,7 @@ impl<'a, T: Item> Sorter<'a, T> {
     pub(in crate::stage) fn finish(mut self) -> Result<Sorted<T>> {
         if self.levels.is_empty() {
             let mut memory = std::mem::take(&mut self.buffer);
-            let part = sort_parts(&mut memory, self.workers).map(<[T]>::len).next().unwrap_or(1);
+            let part = sort_parts(&mut memory, self.workers);
             return Ok(Sorted { runs: Vec::new(), memory, part });
         }
         self.spill()?;
@@ -211,21 +225,6 @@ impl<'a, T: Item> Sorter<'a, T> {
         }
         Ok(Sorted { runs, memory: Vec::new(), part: 1 })
     }
-}
-
-/// Sorts equal parts of the items, each on a thread of its own.
-fn sort_parts<T: Item>(items: &mut [T], workers: usize) -> std::slice::Chunks<'_, T> {
-    let size = items.len().div_ceil(workers).max(1);
-    if workers == 1 {
-        items.sort_unstable();
-    } else {
-        std::thread::scope(|scope| {
-            for part in items.chunks_mut(size) {
-                scope.spawn(|| part.sort_unstable());
-            }
-        });
-    }
-    items.chunks(size)
 }
 
 /// All items that were collected.
