@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from zephyr_data.config import Config
     from zephyr_data.inputs import Input, Source
-    from zephyr_data.options import Kind, OnBadRow
+    from zephyr_data.options import Benchmark, Kind, OnBadRow
     from zephyr_data.summary import Prepared
 
     BenchmarkFile: TypeAlias = str | os.PathLike[str] | Mapping[str, Any]
@@ -202,12 +202,13 @@ def _listed(values: object) -> object:
 
 
 def _with_benchmarks(options: Config) -> Config:
-    """The options with the files that globs of benchmarks match in their place."""
-    found = [
-        benchmark.model_copy(update={"path": path})
-        for benchmark in options.dedup.decontaminate
-        for path in benchmarks_of(benchmark.path)
-    ]
+    """The options with the files that globs of benchmarks match in their place, each of them once."""
+    found: list[Benchmark] = []
+    for benchmark in options.dedup.decontaminate:
+        for path in benchmarks_of(benchmark.path):
+            one = benchmark.model_copy(update={"path": path})
+            if one not in found:
+                found.append(one)
     dedup = options.dedup.model_copy(update={"decontaminate": found})
     return options.model_copy(update={"dedup": dedup})
 

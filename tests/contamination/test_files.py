@@ -8,49 +8,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from zephyr_data import _core
 from zephyr_data.config import Config
 from zephyr_data.errors import ConfigError, DataError
 
-DUCKS = (
-    "Janet's ducks lay 16 eggs per day. She eats three for breakfast every morning and bakes muffins for her friends"
-    " every day with four. How much does she earn at the farmers' market?"
-)
-TRAVEL = "Compose an engaging travel blog post about a recent trip to Hawaii, highlighting cultural experiences."
-SHORT = "Who invented the telescope before Galileo pointed one skyward?"
+QUESTIONS = json.loads(Path(__file__).with_name("questions.json").read_text(encoding="utf-8"))
+DUCKS, TRAVEL, SHORT = QUESTIONS["DUCKS"], QUESTIONS["TRAVEL"], QUESTIONS["SHORT"]
 
 
 def chat(number, *turns):
     roles = ["user", "assistant"] * len(turns)
     messages = [{"role": role, "content": turn} for role, turn in zip(roles, turns, strict=False)]
     return {"id": f"c{number}", "messages": messages}
-
-
-@pytest.fixture
-def benchmark(tmp_path):
-    """A file of questions."""
-    path = tmp_path / "bench.jsonl"
-    rows = [{"question_id": 1, "turns": [TRAVEL, "Thanks!"]}, {"question_id": 2, "question": DUCKS}]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-@pytest.fixture
-def dedup(tmp_path, read_rows):
-    """Cleans and deduplicates rows; gives the folder, the ids that stay and the rejects by id."""
-
-    def run(rows, name="out", workers=1, **options):
-        source, out = tmp_path / "rows.jsonl", tmp_path / name
-        source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        config = Config.load({"dedup": options}, {})
-        ignore = lambda *_: None  # noqa: E731
-        _core.clean([str(source)], str(out), config.read, config.clean, workers, ignore)
-        _core.dedup(str(out), config.dedup_options(), workers, ignore)
-        folder = out / "dedup"
-        rejects = {row["id"]: row for row in read_rows(folder / "rejects")}
-        return folder, [row["id"] for row in read_rows(folder)], rejects
-
-    return run
 
 
 def test_formats_fields_and_folders(dedup, tmp_path):
@@ -253,7 +221,8 @@ def test_a_glob_of_benchmarks(prepare, write_rows, tmp_path):
     source = write_rows(tmp_path / "chats.jsonl", rows)
     pattern = f"{folder}/*.jsonl"
     in_config = {"dedup": {"decontaminate": [{"path": pattern, "fields": ["question"]}]}}
-    for number, options in enumerate(({"decontaminate": pattern}, {"config": in_config})):
+    twice = {"decontaminate": [pattern, f"{folder}/b.jsonl"]}
+    for number, options in enumerate(({"decontaminate": pattern}, {"config": in_config}, twice)):
         out = tmp_path / f"out{number}"
         done = prepare(source, out, test_fraction=0.0, **options).manifests["dedup"]
         assert done.counts["dropped"] == {"contaminated": 2}

@@ -4,20 +4,16 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from zephyr_data import _core
-from zephyr_data.config import Config
 from zephyr_data.manifest import read_manifest
 
-DUCKS = (
-    "Janet's ducks lay 16 eggs per day. She eats three for breakfast every morning and bakes muffins for her friends"
-    " every day with four. How much does she earn at the farmers' market?"
-)
-TRAVEL = "Compose an engaging travel blog post about a recent trip to Hawaii, highlighting cultural experiences."
-SHORT = "Who invented the telescope before Galileo pointed one skyward?"
+QUESTIONS = json.loads(Path(__file__).with_name("questions.json").read_text(encoding="utf-8"))
+DUCKS, TRAVEL, SHORT = QUESTIONS["DUCKS"], QUESTIONS["TRAVEL"], QUESTIONS["SHORT"]
 
 LICENCE = """Licensed under the Apache License, Version 2.0 (the "License");
 # you may not use this file except in compliance with the License.
@@ -52,33 +48,6 @@ def chat(number, *turns):
 
 def pair(number, prompt, chosen, rejected):
     return {"id": f"p{number}", "prompt": prompt, "chosen": chosen, "rejected": rejected}
-
-
-@pytest.fixture
-def benchmark(tmp_path):
-    """A file of questions."""
-    path = tmp_path / "bench.jsonl"
-    rows = [{"question_id": 1, "turns": [TRAVEL, "Thanks!"]}, {"question_id": 2, "question": DUCKS}]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-@pytest.fixture
-def dedup(tmp_path, read_rows):
-    """Cleans and deduplicates rows; gives the folder, the ids that stay and the rejects by id."""
-
-    def run(rows, name="out", workers=1, **options):
-        source, out = tmp_path / "rows.jsonl", tmp_path / name
-        source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        config = Config.load({"dedup": options}, {})
-        ignore = lambda *_: None  # noqa: E731
-        _core.clean([str(source)], str(out), config.read, config.clean, workers, ignore)
-        _core.dedup(str(out), config.dedup_options(), workers, ignore)
-        folder = out / "dedup"
-        rejects = {row["id"]: row for row in read_rows(folder / "rejects")}
-        return folder, [row["id"] for row in read_rows(folder)], rejects
-
-    return run
 
 
 # ---- what goes ----
