@@ -11,9 +11,8 @@
 `dedup --verify` on the same rows (`ZEPHYR_DATA_PEERS` names the interpreter that has rensa and datasketch). Timed are
 CPU seconds on one thread from texts in memory to verified pairs or clusters; reading is not. `stage` and `scale` run
 every stage in a process of its own; peak memory is the operating system's figure for it. Copies change what there is to
-find, not only how much there is: with `--same-mix` it is the same at every size. A virtual machine gets memory from its
-host at the first touch, which takes longer than the stage takes for what it writes there (1.5 s for 600 MB that `dd` writes
-in 0.1 s the second time), and larger runs touch more of it: so files of that size are written and removed before. Figures go
+find, not only how much there is: with `--same-mix` it is the same at every size. A virtual machine may get memory from its
+host at the first touch, at a cost that is not the stage's: `--touch` writes and removes as much before each run. Figures go
 to standard output as JSON lines, and with `--json FILE` to a file as well.
 """
 
@@ -211,7 +210,6 @@ def stage_alone(options: argparse.Namespace, say: Callable[[dict[str, object]], 
         run_stage("clean", source, out, 2, options.memory_limit)
         for workers in (1, 2, 1, 2):
             (out / "dedup" / "manifest.json").unlink(missing_ok=True)
-            touch_memory(out)
             figures = run_stage("dedup", source, out, workers, options.memory_limit)
             say({"stage": "dedup", "workers": workers, **figures, **counts(out)})
 
@@ -249,11 +247,13 @@ def scale(options: argparse.Namespace, say: Callable[[dict[str, object]], None])
             source = write_edited(Path(name) / "rows.jsonl", copies, rows)
             run_stage("clean", source, out, 2, options.memory_limit)
             source.unlink()
-            touch_memory(out)
+            if options.touch:
+                touch_memory(out)
             figures = run_stage("dedup", source, out, options.workers, options.memory_limit)
             line = {
                 "times": times,
                 "same_mix": options.same_mix,
+                "touched": options.touch,
                 "workers": options.workers,
                 "limit_mb": options.memory_limit // 10**6,
             }
@@ -272,6 +272,7 @@ def main() -> None:
     parser.add_argument("--copies", type=int, default=4000, help="planted copies of `peers`")
     parser.add_argument("--times", type=int, nargs="+", default=[1, 4, 16], help="sizes of `scale`")
     parser.add_argument("--same-mix", action="store_true", help="as many versions at every size")
+    parser.add_argument("--touch", action="store_true", help="touch the memory of `scale` before")
     parser.add_argument("--workers", type=int, default=1, help="threads of `scale`")
     parser.add_argument("--memory-limit", type=int, default=2_000_000_000, help="bytes")
     parser.add_argument("--json", type=Path, help="append the figures to this file")

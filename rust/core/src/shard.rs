@@ -1,14 +1,19 @@
 //! Arrow files of a stage: written in parts with a checksum each, read back batch by batch.
 
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Write};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::buffer::{Buffer, MutableBuffer};
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
-use arrow::ipc::reader::FileReader;
+use arrow::ipc::convert::fb_to_schema;
+use arrow::ipc::reader::{FileDecoder, read_footer_length};
 use arrow::ipc::writer::{FileWriter, StreamWriter};
+use arrow::ipc::{Block, root_as_footer, root_as_message};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
@@ -218,10 +223,11 @@ fn parquet_error(path: &Path, error: ParquetError) -> Error {
     Error::io("write", path)(source)
 }
 
-/// Reads the batches of parts, one part after the other.
+/// Finds the batches of parts, one part after the other; each is read by whoever works on it, so that threads need not wait
+/// for one reader.
 pub struct PartReader {
     paths: std::vec::IntoIter<PathBuf>,
-    open: Option<(PathBuf, FileReader<BufReader<File>>)>,
+    open: Option<(Arc<Part>, usize)>,
 }
 
 impl PartReader {
@@ -232,24 +238,107 @@ impl PartReader {
 }
 
 impl Iterator for PartReader {
-    type Item = Result<RecordBatch>;
+    type Item = Result<PartBatch>;
 
-    fn next(&mut self) -> Option<Result<RecordBatch>> {
+    fn next(&mut self) -> Option<Result<PartBatch>> {
         loop {
-            if let Some((path, reader)) = &mut self.open {
-                match reader.next() {
-                    Some(batch) => return Some(batch.map_err(|error| arrow_error("read", path, error))),
-                    None => self.open = None,
+            if let Some((part, number)) = &mut self.open {
+                if let Some(&block) = part.blocks.get(*number) {
+                    *number += 1;
+                    return Some(part.batch(block));
                 }
+                self.open = None;
             }
-            let path = self.paths.next()?;
-            let reader = File::open(&path)
-                .map_err(Error::io("read", &path))
-                .and_then(|file| FileReader::try_new_buffered(file, None).map_err(|e| arrow_error("read", &path, e)));
-            match reader {
-                Ok(reader) => self.open = Some((path, reader)),
+            match Part::open(self.paths.next()?) {
+                Ok(part) => self.open = Some((Arc::new(part), 0)),
                 Err(error) => return Some(Err(error)),
             }
         }
+    }
+}
+
+/// An Arrow file with what its footer says.
+struct Part {
+    path: PathBuf,
+    file: File,
+    decoder: FileDecoder,
+    blocks: Vec<Block>,
+}
+
+/// Bytes at the end of an Arrow file: the length of the footer, and what tells the format.
+const FOOTER_END: u64 = 10;
+
+impl Part {
+    fn open(path: PathBuf) -> Result<Part> {
+        let file = File::open(&path).map_err(Error::io("read", &path))?;
+        let length = file.metadata().map_err(Error::io("read", &path))?.len();
+        let parsed = Part::footer(&file, length).and_then(|footer| {
+            let footer = root_as_footer(&footer).map_err(|error| ArrowError::ParseError(error.to_string()))?;
+            let schema = footer.schema().ok_or_else(|| ArrowError::ParseError("no schema".into()))?;
+            let mut decoder = FileDecoder::new(Arc::new(fb_to_schema(schema)), footer.version());
+            for block in footer.dictionaries().iter().flatten() {
+                decoder.read_dictionary(block, &read_block(&file, block)?)?;
+            }
+            Ok((decoder, footer.recordBatches().iter().flatten().copied().collect()))
+        });
+        let (decoder, blocks) = parsed.map_err(|error| arrow_error("read", &path, error))?;
+        Ok(Part { path, file, decoder, blocks })
+    }
+
+    fn footer(file: &File, length: u64) -> std::result::Result<Vec<u8>, ArrowError> {
+        let mut end = [0; FOOTER_END as usize];
+        file.read_exact_at(&mut end, length.saturating_sub(FOOTER_END))?;
+        let size = read_footer_length(end)?;
+        let mut footer = vec![0; size];
+        file.read_exact_at(&mut footer, length.saturating_sub(FOOTER_END + size as u64))?;
+        Ok(footer)
+    }
+
+    /// The batch of a block, of which only the head is read.
+    fn batch(self: &Arc<Part>, block: Block) -> Result<PartBatch> {
+        let mut head = vec![0; length_of(block.metaDataLength().into())];
+        let read = self.file.read_exact_at(&mut head, length_of(block.offset()) as u64).map_err(ArrowError::from);
+        let rows = read.and_then(|()| {
+            // Four bytes that no length has stand before the length in newer files.
+            let start = if head.starts_with(&[0xff; 4]) { 8 } else { 4 };
+            let message = root_as_message(head.get(start..).unwrap_or_default());
+            let message = message.map_err(|error| ArrowError::ParseError(error.to_string()))?;
+            Ok(message.header_as_record_batch().map_or(0, |batch| batch.length()))
+        });
+        let rows = rows.map_err(|error| arrow_error("read", &self.path, error))?;
+        Ok(PartBatch { part: Arc::clone(self), block, rows: length_of(rows) })
+    }
+}
+
+/// A length of the file format, which are signed there.
+fn length_of(length: i64) -> usize {
+    usize::try_from(length).unwrap_or(0)
+}
+
+fn read_block(file: &File, block: &Block) -> std::result::Result<Buffer, ArrowError> {
+    let mut bytes =
+        MutableBuffer::from_len_zeroed(length_of(block.metaDataLength().into()) + length_of(block.bodyLength()));
+    file.read_exact_at(&mut bytes, length_of(block.offset()) as u64)?;
+    Ok(bytes.into())
+}
+
+/// A batch that has been found but not read.
+pub struct PartBatch {
+    part: Arc<Part>,
+    block: Block,
+    /// Number of its rows.
+    pub rows: usize,
+}
+
+impl PartBatch {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is no Arrow file.
+    pub fn read(&self) -> Result<RecordBatch> {
+        let PartBatch { part, block, .. } = self;
+        let batch = read_block(&part.file, block).and_then(|bytes| part.decoder.read_record_batch(block, &bytes));
+        let nothing = || ArrowError::ParseError("an empty message in the place of a batch".into());
+        batch.and_then(|batch| batch.ok_or_else(nothing)).map_err(|error| arrow_error("read", &part.path, error))
     }
 }

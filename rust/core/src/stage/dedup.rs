@@ -175,13 +175,13 @@ impl Job<'_> {
         let numbered = PartReader::new(self.paths.clone()).map(|batch| {
             let batch = batch?;
             let start = first;
-            first += batch.num_rows() as u32;
+            first += batch.rows as u32;
             Ok((start, batch))
         });
         ordered::for_each(
             self.workers,
             numbered,
-            |(first, batch)| Ok((first, batch.num_rows(), work(first, &batch)?)),
+            |(first, batch)| Ok((first, batch.rows, work(first, &batch.read()?)?)),
             |(first, rows, output)| {
                 self.rows_seen.fetch_add(rows as u64, Ordering::Relaxed);
                 write(first, output)

@@ -4,7 +4,7 @@
 use super::bits::Bits;
 use super::fate::Fate;
 use super::fates::Fates;
-use super::near::runs::{Merge, Pair, Sorted, Sorter, Wide};
+use super::near::runs::{Keys, Merge, Pair, Sorted, Sorter, Wide};
 use super::near::scratch::Scratch;
 use crate::dedup::exact::{AnswerKey, Options};
 use crate::error::Result;
@@ -45,9 +45,10 @@ impl<'a> ExactRows<'a> {
         ExactRows {
             options,
             rows: 0,
-            keys: Sorter::new(scratch, "keys", rows, bytes, workers),
-            answers: answers.map(|name| Sorter::new(scratch, name, rows, bytes, workers)).collect(),
-            prompts: (with_prompts == WithPrompts::Yes).then(|| Sorter::new(scratch, "prompts", rows, bytes, workers)),
+            keys: Sorter::new(scratch, ("keys", Keys::Random), rows, bytes, workers),
+            answers: answers.map(|name| Sorter::new(scratch, (name, Keys::Random), rows, bytes, workers)).collect(),
+            prompts: (with_prompts == WithPrompts::Yes)
+                .then(|| Sorter::new(scratch, ("prompts", Keys::Random), rows, bytes, workers)),
         }
     }
 

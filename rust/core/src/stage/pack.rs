@@ -111,7 +111,7 @@ pub fn pack(
         ordered::for_each(
             workers,
             PartReader::new(paths),
-            |batch| scratches.with(|scratch| encode_batch(&batch, kind, &dedup.carry, &fitter, scratch)),
+            |batch| scratches.with(|scratch| encode_batch(&batch.read()?, kind, &dedup.carry, &fitter, scratch)),
             |batch| {
                 rows.fetch_add(batch.rows, Ordering::Relaxed);
                 bytes.fetch_add(batch.text_bytes, Ordering::Relaxed);

@@ -65,7 +65,7 @@ pub fn measure_recall(dir: &Path, options: &DedupOptions, observer: Observer<'_>
     let mut search = Search::new(near.threshold, bands);
     let mut first = 0;
     for batch in PartReader::new(paths) {
-        let batch = batch?;
+        let batch = batch?.read()?;
         let rows = view(&batch, kind)?;
         for index in (0..rows.len()).filter(|&index| (first + index as u64).is_multiple_of(step)) {
             let row = first + index as u64;

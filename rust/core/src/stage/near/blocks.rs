@@ -1,6 +1,6 @@
 //! The blocks of rows that share numbers, from sorted runs to portions of rows for the threads.
 
-use super::runs::{Merge, Pair, RunWriter, Sorted, Sorter, Wide, items_of};
+use super::runs::{Keys, Merge, Pair, RunWriter, Sorted, Sorter, Wide, items_of};
 use super::scratch::Scratch;
 use crate::dedup::near::block::Blocks;
 use crate::error::Result;
@@ -56,7 +56,7 @@ impl Making<'_> {
         }
         let wishes = wishes.map(RunWriter::finish::<Pair>).transpose()?;
         let mut wishes = wishes.as_ref().map(items_of::<Pair>).transpose()?;
-        let mut rows = Sorter::new(self.scratch, self.name, self.rows, self.bytes, self.workers);
+        let mut rows = Sorter::new(self.scratch, (self.name, Keys::Any), self.rows, self.bytes, self.workers);
         for row in 0..self.rows as u32 {
             let wish = wishes.as_mut().map_or(Ok(None), Merge::next)?.map_or(0, |(wish, _)| wish);
             if is_member.get(row) {
@@ -130,7 +130,7 @@ mod tests {
             // Blocks of one to twelve rows that lie apart, and one of a thousand.
             let rows = 6000u32;
             let key = |row: u32| if row >= 5000 { 9999 } else { u64::from(row % 700) };
-            let mut keys = Sorter::new(scratch, "bands", usize::MAX, 0, 2);
+            let mut keys = Sorter::new(scratch, ("bands", Keys::Any), usize::MAX, 0, 2);
             let mut wishes = RunWriter::create(scratch, "wishes")?;
             for row in 0..rows {
                 wishes.push((u64::from(row) * 7919 % 5, row))?;

@@ -3,7 +3,7 @@
 use super::blocks::Making;
 use super::comparison::Comparison;
 use super::log::LogWriter;
-use super::runs::{Pair, Sorted, Sorter};
+use super::runs::{Keys, Pair, Sorted, Sorter};
 use super::scratch::Scratch;
 use super::{MOST_BUFFERS, NearOptions};
 use crate::dedup::near::join::Match;
@@ -49,7 +49,13 @@ impl<'a> Prompts<'a> {
             is_first,
             is_test: Bits::new(rows),
             texts: LogWriter::create(scratch, "prompt-texts")?,
-            bands: Sorter::new(scratch, "prompt-bands", distinct.saturating_mul(options.bands), bytes, workers),
+            bands: Sorter::new(
+                scratch,
+                ("prompt-bands", Keys::Random),
+                distinct.saturating_mul(options.bands),
+                bytes,
+                workers,
+            ),
         })
     }
 

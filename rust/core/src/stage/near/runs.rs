@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::scratch::{Scratch, ScratchFile, damaged};
-use super::sort::{Leading, sort_parts};
+use super::sort::{BUCKETS, Leading, bucket, sort_buckets, sort_parts};
 use crate::error::{Error, Result};
 
 /// A key and a row.
@@ -39,14 +39,14 @@ pub(in crate::stage) trait Item: Leading + Sync {
 }
 
 impl Leading for Pair {
-    fn first_byte(self) -> u8 {
-        (self.0 >> 56) as u8
+    fn first(self) -> u64 {
+        self.0
     }
 }
 
 impl Leading for Wide {
-    fn first_byte(self) -> u8 {
-        (self.0 >> 56) as u8
+    fn first(self) -> u64 {
+        self.0
     }
 }
 
@@ -125,6 +125,15 @@ impl RunWriter {
     }
 }
 
+/// What the first numbers of items are like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::stage) enum Keys {
+    /// As good as random.
+    Random,
+    /// Anything.
+    Any,
+}
+
 /// Collects items.
 pub(in crate::stage) struct Sorter<'a, T> {
     scratch: &'a Scratch,
@@ -132,7 +141,9 @@ pub(in crate::stage) struct Sorter<'a, T> {
     /// Items in memory at most.
     capacity: usize,
     workers: usize,
-    buffer: Vec<T>,
+    /// By bucket, or all in one.
+    buffers: Vec<Vec<T>>,
+    held: usize,
     /// Runs by how often their items have been merged; fewer than [`FAN`] of each kind.
     levels: Vec<Vec<Run>>,
     /// Runs so far.
@@ -143,37 +154,67 @@ impl<'a, T: Item> Sorter<'a, T> {
     /// Items, `most` at most, that take at most `bytes` in memory; runs have this name and a number.
     pub(in crate::stage) fn new(
         scratch: &'a Scratch,
-        name: &'static str,
+        (name, keys): (&'static str, Keys),
         most: usize,
         bytes: usize,
         workers: usize,
     ) -> Self {
         let capacity = (bytes / size_of::<T>()).max(BLOCK).min(most.max(1));
-        Sorter { scratch, name, capacity, workers, buffer: Vec::new(), levels: Vec::new(), named: 0 }
+        let buffers = vec![Vec::new(); if keys == Keys::Random { BUCKETS } else { 1 }];
+        Sorter { scratch, name, capacity, workers, buffers, held: 0, levels: Vec::new(), named: 0 }
     }
 
     pub(in crate::stage) fn push(&mut self, item: T) -> Result<()> {
-        if self.buffer.len() == self.capacity {
+        let number = if self.buffers.len() == 1 { 0 } else { bucket(item) };
+        if self.held == self.capacity || self.buffers[number].len() == self.room() {
             self.spill()?;
-        } else if self.buffer.capacity() == 0 {
-            // At once: growing would hold the items twice. The system gives memory only where it is written.
-            self.buffer.reserve_exact(self.capacity);
         }
-        self.buffer.push(item);
+        let (room, buffer) = (self.room(), &mut self.buffers[number]);
+        if buffer.capacity() == 0 {
+            // At once: growing would hold the items twice. The system gives memory only where it is written.
+            buffer.reserve_exact(room);
+        }
+        buffer.push(item);
+        self.held += 1;
         Ok(())
     }
 
-    fn spill(&mut self) -> Result<()> {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let part = sort_parts(&mut buffer, self.workers);
-        for part in buffer.chunks(part) {
-            let mut run = self.run()?;
-            part.iter().try_for_each(|&item| run.push(item))?;
-            self.add(0, run.finish::<T>()?)?;
+    /// Items of a buffer: of several a bit more than its share, as chance has it.
+    fn room(&self) -> usize {
+        let share = self.capacity / self.buffers.len();
+        if self.buffers.len() == 1 { share } else { share + share / 8 + BLOCK }
+    }
+
+    /// Sorts what is in memory: the buffers, or parts of the only one, whose length it gives.
+    fn sort(&mut self) -> usize {
+        match &mut self.buffers[..] {
+            [only] => sort_parts(only, self.workers),
+            buffers => {
+                sort_buckets(buffers, self.workers);
+                usize::MAX
+            }
         }
-        buffer.clear();
-        self.buffer = buffer;
+    }
+
+    fn spill(&mut self) -> Result<()> {
+        let part = self.sort();
+        let mut buffers = std::mem::take(&mut self.buffers);
+        match &buffers[..] {
+            [only] => only.chunks(part).try_for_each(|part| self.write(part))?,
+            buffers => self.write(buffers.iter().flatten())?,
+        }
+        buffers.iter_mut().for_each(Vec::clear);
+        (self.buffers, self.held) = (buffers, 0);
         Ok(())
+    }
+
+    fn write<'t>(&mut self, items: impl IntoIterator<Item = &'t T>) -> Result<()>
+    where
+        T: 't,
+    {
+        let mut run = self.run()?;
+        items.into_iter().try_for_each(|&item| run.push(item))?;
+        self.add(0, run.finish::<T>()?)
     }
 
     fn run(&mut self) -> Result<RunWriter> {
@@ -211,12 +252,11 @@ impl<'a, T: Item> Sorter<'a, T> {
     /// Ends the collecting. What has not been spilled stays in memory only if nothing has.
     pub(in crate::stage) fn finish(mut self) -> Result<Sorted<T>> {
         if self.levels.is_empty() {
-            let mut memory = std::mem::take(&mut self.buffer);
-            let part = sort_parts(&mut memory, self.workers);
-            return Ok(Sorted { runs: Vec::new(), memory, part });
+            let part = self.sort();
+            return Ok(Sorted { runs: Vec::new(), memory: std::mem::take(&mut self.buffers), part });
         }
         self.spill()?;
-        self.buffer = Vec::new();
+        self.buffers = Vec::new();
         let mut runs: Vec<Run> = std::mem::take(&mut self.levels).into_iter().flatten().collect();
         while runs.len() > FAN {
             // The first are the smallest.
@@ -230,8 +270,9 @@ impl<'a, T: Item> Sorter<'a, T> {
 /// All items that were collected.
 pub(in crate::stage) struct Sorted<T> {
     runs: Vec<Run>,
-    memory: Vec<T>,
-    /// Items of a sorted part of those in memory.
+    /// Buckets in order, or a single one.
+    memory: Vec<Vec<T>>,
+    /// Items of a sorted part of the single one.
     part: usize,
 }
 
@@ -239,7 +280,11 @@ impl<T: Item> Sorted<T> {
     /// The items in order, from the first on.
     pub(in crate::stage) fn items(&self) -> Result<Merge<'_, T>> {
         let mut sources: Vec<Source<'_, T>> = self.runs.iter().map(Source::file).collect::<Result<_>>()?;
-        sources.extend(self.memory.chunks(self.part).map(|part| Source::Memory(part.iter())));
+        match &self.memory[..] {
+            [only] => sources.extend(only.chunks(self.part).map(|part| Source::Memory(part.iter(), [].iter()))),
+            [] => {}
+            buckets => sources.push(Source::Memory([].iter(), buckets.iter())),
+        }
         Merge::new(sources)
     }
 }
@@ -283,8 +328,15 @@ impl<'a, T: Item> Merge<'a, T> {
 }
 
 enum Source<'a, T> {
-    Memory(std::slice::Iter<'a, T>),
-    File { run: &'a Run, file: BufReader<File>, left: u64, block: Vec<u8>, at: usize },
+    /// Items, and the buckets behind them.
+    Memory(std::slice::Iter<'a, T>, std::slice::Iter<'a, Vec<T>>),
+    File {
+        run: &'a Run,
+        file: BufReader<File>,
+        left: u64,
+        block: Vec<u8>,
+        at: usize,
+    },
 }
 
 impl<'a, T: Item> Source<'a, T> {
@@ -295,7 +347,15 @@ impl<'a, T: Item> Source<'a, T> {
 
     fn next(&mut self) -> Result<Option<T>> {
         match self {
-            Source::Memory(items) => Ok(items.next().copied()),
+            Source::Memory(items, buckets) => loop {
+                if let Some(&item) = items.next() {
+                    return Ok(Some(item));
+                }
+                match buckets.next() {
+                    Some(bucket) => *items = bucket.iter(),
+                    None => return Ok(None),
+                }
+            },
             Source::File { run, file, left, block, at } => {
                 if *left == 0 {
                     return Ok(None);
@@ -348,9 +408,11 @@ mod tests {
     fn items_come_back_in_order_whatever_the_memory_and_as_often_as_wanted() {
         let mut expected = pairs(50_000);
         expected.sort_unstable();
-        for (bytes, workers) in [(0, 1), (0, 3), (160_000, 2), (1 << 24, 1), (1 << 24, 3)] {
+        let settings = [(0, 1), (0, 3), (160_000, 2), (1 << 24, 1), (1 << 24, 3)];
+        let both = settings.map(|(bytes, workers)| [Keys::Any, Keys::Random].map(|keys| (bytes, workers, keys)));
+        for (bytes, workers, keys) in both.concat() {
             in_scratch(|scratch| {
-                let mut sorter = Sorter::new(scratch, "run", 1 << 20, bytes, workers);
+                let mut sorter = Sorter::new(scratch, ("run", keys), 1 << 20, bytes, workers);
                 for pair in pairs(50_000) {
                     sorter.push(pair)?;
                 }
@@ -362,7 +424,7 @@ mod tests {
             })
             .unwrap();
         }
-        let nothing = in_scratch(|scratch| all(&Sorter::<Pair>::new(scratch, "run", 0, 0, 2).finish()?));
+        let nothing = in_scratch(|scratch| all(&Sorter::<Pair>::new(scratch, ("run", Keys::Any), 0, 0, 2).finish()?));
         assert!(nothing.unwrap().is_empty());
     }
 
@@ -370,7 +432,7 @@ mod tests {
     fn many_runs_are_merged_to_few() {
         in_scratch(|scratch| {
             let count = 3 * FAN * BLOCK + 7;
-            let mut sorter = Sorter::new(scratch, "wide", usize::MAX, 0, 1);
+            let mut sorter = Sorter::new(scratch, ("wide", Keys::Any), usize::MAX, 0, 1);
             for row in (0..count as u32).rev() {
                 sorter.push((u64::from(row) / 1000, u64::from(row) / 10, row))?;
             }
@@ -402,7 +464,7 @@ mod tests {
 
     fn assert_damaged(damage: impl FnOnce(File), what: &str) {
         let failed = in_scratch(|scratch| {
-            let mut sorter = Sorter::new(scratch, "bands", 1 << 20, 2 * BLOCK * size_of::<Pair>(), 1);
+            let mut sorter = Sorter::new(scratch, ("bands", Keys::Any), 1 << 20, 2 * BLOCK * size_of::<Pair>(), 1);
             for pair in pairs(5 * BLOCK as u32) {
                 sorter.push(pair)?;
             }

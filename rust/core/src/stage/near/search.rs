@@ -5,7 +5,7 @@ use super::compare::{self, BatchTexts};
 use super::comparison::Comparison;
 use super::log::{Log, LogWriter};
 use super::prompts::Prompts;
-use super::runs::{Pair, Sorted, Sorter, Wide};
+use super::runs::{Keys, Pair, Sorted, Sorter, Wide};
 use super::scratch::Scratch;
 use super::{Compare, NearOptions};
 use crate::dedup::near::join::Match;
@@ -152,7 +152,7 @@ impl<'a> Search<'a> {
         )?;
         if options.finds_contradictions(kind) {
             // By row, then by its opposite.
-            let mut opposites = Sorter::new(scratch, "opposites", usize::MAX, bytes, workers);
+            let mut opposites = Sorter::new(scratch, ("opposites", Keys::Any), usize::MAX, bytes, workers);
             compare.each(
                 &members,
                 &texts,

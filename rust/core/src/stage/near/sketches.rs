@@ -3,7 +3,7 @@
 use super::blocks::Making;
 use super::compare::BatchSketch;
 use super::prompts::Prompts;
-use super::runs::{Pair, RunWriter, Sorted, Sorter};
+use super::runs::{Keys, Pair, RunWriter, Sorted, Sorter};
 use super::scratch::Scratch;
 use super::search::Search;
 use super::{MOST_BUFFERS, NearOptions};
@@ -33,7 +33,8 @@ impl<'a> Sketches<'a> {
     ) -> Result<Sketches<'a>> {
         let sketches = if options.finds_contradictions(kind) { 2 } else { 1 };
         let most = rows.saturating_mul(sketches * options.bands);
-        let sorter = Sorter::new(scratch, "bands", most, options.buffer(rows, 2).min(MOST_BUFFERS), workers);
+        let sorter =
+            Sorter::new(scratch, ("bands", Keys::Random), most, options.buffer(rows, 2).min(MOST_BUFFERS), workers);
         let wishes = match options.keep {
             Keep::First => None,
             Keep::Longest | Keep::BestScore => Some(RunWriter::create(scratch, "wishes")?),

@@ -1,42 +1,42 @@
-//! Sorting on several threads, in place: numbers that are as good as random are spread by their first byte, and then a
-//! thread sorts its share of the bytes. So they are in order as a whole, with nothing left to merge.
+//! Sorting in buckets: items whose numbers are as good as random come in buckets by their first bits, and each bucket is
+//! sorted for itself on some thread. So all are in order as a whole, with nothing left to merge.
 
-/// Number of values of a byte.
-const BYTES: usize = 256;
-/// Fewer items are sorted at once.
-const FEW: usize = 16 * BYTES;
-
-/// What is sorted: its first byte decides before all else.
+/// What is sorted: its first number decides before all else.
 pub(in crate::stage) trait Leading: Copy + Ord + Send {
-    fn first_byte(self) -> u8;
+    fn first(self) -> u64;
 }
 
-/// Sorts the items, or parts of them, each on a thread of its own; gives the length of the parts, at least 1.
+/// Bits of a number that choose its bucket.
+const BUCKET_BITS: u32 = 4;
+/// Number of buckets.
+pub(super) const BUCKETS: usize = 1 << BUCKET_BITS;
+/// Bits that come next.
+const NEXT_BITS: u32 = 8;
+const PLACES: usize = 1 << NEXT_BITS;
+/// Fewer items are sorted at once.
+const FEW: usize = 16 * PLACES;
+
+/// The bucket of an item; the buckets are in order.
+pub(super) fn bucket<T: Leading>(item: T) -> usize {
+    (item.first() >> (u64::BITS - BUCKET_BITS)) as usize
+}
+
+/// Sorts each bucket.
+pub(super) fn sort_buckets<T: Leading>(buckets: &mut [Vec<T>], workers: usize) {
+    let sort = |share: &mut [Vec<T>]| share.iter_mut().for_each(|bucket| sort_bucket(bucket));
+    if workers == 1 {
+        return sort(buckets);
+    }
+    std::thread::scope(|scope| {
+        for share in buckets.chunks_mut(BUCKETS.div_ceil(workers)) {
+            scope.spawn(move || sort(share));
+        }
+    });
+}
+
+/// Sorts equal parts of the items, each on a thread of its own; gives their length.
 pub(super) fn sort_parts<T: Leading>(items: &mut [T], workers: usize) -> usize {
     let size = items.len().div_ceil(workers).max(1);
-    if let Some(ends) = spread(items) {
-        let mut rest = items;
-        std::thread::scope(|scope| {
-            let (mut start, mut done) = (0, 0);
-            for worker in 1..=workers {
-                let bytes = &ends[done..];
-                let mine =
-                    if worker == workers { bytes.len() } else { bytes.partition_point(|&end| end <= worker * size) };
-                let share = &bytes[..mine];
-                let (now, later) = std::mem::take(&mut rest).split_at_mut(share.last().map_or(0, |end| end - start));
-                rest = later;
-                let mut sort = move || sort_each(now, start, share);
-                if worker == workers {
-                    sort();
-                } else {
-                    scope.spawn(sort);
-                }
-                start = share.last().copied().unwrap_or(start);
-                done += mine;
-            }
-        });
-        return ends[BYTES - 1];
-    }
     if workers == 1 {
         items.sort_unstable();
     } else {
@@ -49,44 +49,46 @@ pub(super) fn sort_parts<T: Leading>(items: &mut [T], workers: usize) -> usize {
     size
 }
 
-/// Sorts what ends at each of `ends`, the first of which begins at `start`, as `items` do.
-fn sort_each<T: Ord>(mut items: &mut [T], mut start: usize, ends: &[usize]) {
-    for &end in ends {
-        let (bucket, later) = items.split_at_mut(end - start);
-        bucket.sort_unstable();
-        (items, start) = (later, end);
+/// Sorts items that have the same bucket.
+fn sort_bucket<T: Leading>(items: &mut [T]) {
+    let Some(ends) = spread(items) else { return items.sort_unstable() };
+    let mut start = 0;
+    for end in ends {
+        items[start..end].sort_unstable();
+        start = end;
     }
 }
 
-/// Puts the items in the order of their first bytes, and says where each byte's end; nothing is done to few items, or if some
-/// byte has far more of them than others (Engineering Radix Sort, 1993).
-fn spread<T: Leading>(items: &mut [T]) -> Option<[usize; BYTES]> {
+/// Puts the items of a bucket in the order of the bits behind those of the bucket, and says where the items of each value
+/// end; nothing is done to few items, or if some value has far more of them than others (Engineering Radix Sort, 1993).
+fn spread<T: Leading>(items: &mut [T]) -> Option<[usize; PLACES]> {
+    let place = |item: T| (item.first() >> (u64::BITS - BUCKET_BITS - NEXT_BITS)) as usize % PLACES;
     if items.len() < FEW {
         return None;
     }
-    let mut ends = [0; BYTES];
-    for item in &*items {
-        ends[item.first_byte() as usize] += 1;
+    let mut ends = [0; PLACES];
+    for &item in &*items {
+        ends[place(item)] += 1;
     }
-    if ends.iter().any(|&count| count > items.len() / BYTES * 4) {
+    if ends.iter().any(|&count| count > items.len() / PLACES * 4) {
         return None;
     }
-    let mut free = [0; BYTES];
+    let mut free = [0; PLACES];
     let mut sum = 0;
     for (count, free) in ends.iter_mut().zip(&mut free) {
         *free = sum;
         sum += *count;
         *count = sum;
     }
-    for byte in 0..BYTES {
-        while free[byte] < ends[byte] {
-            let mut item = items[free[byte]];
+    for value in 0..PLACES {
+        while free[value] < ends[value] {
+            let mut item = items[free[value]];
             // Round a cycle of items that stand in each other's places.
             loop {
-                let of = item.first_byte() as usize;
+                let of = place(item);
                 let at = free[of];
                 free[of] += 1;
-                if of == byte {
+                if of == value {
                     items[at] = item;
                     break;
                 }
@@ -103,36 +105,49 @@ mod tests {
     use proptest::prelude::*;
 
     impl Leading for u64 {
-        fn first_byte(self) -> u8 {
-            (self >> 56) as u8
+        fn first(self) -> u64 {
+            self
         }
     }
 
+    /// Numbers as good as random, but for the first bits.
     fn numbers(count: u64, cut: u32) -> Vec<u64> {
         (0..count).map(|at| at.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29) >> cut).collect()
     }
 
     #[test]
-    fn numbers_as_good_as_random_are_in_order_as_a_whole() {
+    fn buckets_are_in_order_as_a_whole() {
         for workers in [1, 2, 3, 7, 300] {
-            let mut items = numbers(50_000, 0);
-            let mut expected = items.clone();
+            let items = numbers(20 * FEW as u64, 0);
+            let mut buckets = vec![Vec::new(); BUCKETS];
+            for &item in &items {
+                buckets[bucket(item)].push(item);
+            }
+            assert!(spread(&mut buckets[3].clone()).is_some());
+            sort_buckets(&mut buckets, workers);
+            let mut expected = items;
             expected.sort_unstable();
-            assert_eq!(sort_parts(&mut items, workers), items.len());
-            assert_eq!(items, expected);
+            assert_eq!(buckets.concat(), expected);
         }
     }
 
     proptest! {
         #[test]
-        fn parts_are_sorted_and_nothing_is_lost(count in 0..9000u64, cut in 0..64u32, workers in 1..5usize) {
-            let mut items = numbers(count, cut);
+        fn parts_are_sorted_and_nothing_is_lost(count in 0..3 * FEW as u64, cut in 0..64u32, workers in 1..5usize) {
+            let items = numbers(count, cut);
             let mut expected = items.clone();
-            let part = sort_parts(&mut items, workers);
-            prop_assert!(part > 0 && items.chunks(part).all(<[u64]>::is_sorted) && items.chunks(part).count() <= workers);
-            items.sort_unstable();
             expected.sort_unstable();
-            prop_assert_eq!(items, expected);
+            let mut parts = items.clone();
+            let part = sort_parts(&mut parts, workers);
+            prop_assert!(parts.chunks(part).all(<[u64]>::is_sorted) && parts.chunks(part).count() <= workers);
+            parts.sort_unstable();
+            prop_assert_eq!(&parts, &expected);
+            let mut buckets = vec![Vec::new(); BUCKETS];
+            for &item in &items {
+                buckets[bucket(item)].push(item);
+            }
+            sort_buckets(&mut buckets, workers);
+            prop_assert_eq!(buckets.concat(), expected);
         }
     }
 }
