@@ -8,8 +8,13 @@ import json
 import re
 import subprocess
 import sys
+import time
 
 import pytest
+
+from zephyr_data import ZephyrDataError, _core
+from zephyr_data.tokenizer import TokenizerSpec
+from zephyr_data.trial import _BACKEND
 
 TWINS = "{% set x = ['a'] %}{% set y = ['a'] %}" + ("{% set x = [x, x] %}{% set y = [y, y] %}" * 40)
 TUPLES = TWINS.replace("[", "(").replace("]", ",)")
@@ -19,6 +24,9 @@ DICTS = "{% set x = {'a': 1} %}{% set y = {'a': 1} %}" + (
 DEEP = "{% set n = namespace(x=1) %}{% for i in range(100000) %}{% set n.x = VALUE %}{% endfor %}"
 LONG = "{% set n = namespace(s='x') %}{% for i in range(20) %}{% set n.s = n.s + n.s %}{% endfor %}"
 OFTEN = LONG + "{% set t = n.s + '' %}{% for i in range(100000) %}{% set z = VALUE %}{% endfor %}"
+# The longest that a template may have between two brackets.
+NAME = "a" * 500_000
+NAMED = "{% set n = namespace(x=1) %}{% macro f() %}{% endmacro %}{% for i in range(99999) %}STEP{% endfor %}"
 # Each does in one step what takes the engine far longer than it charges for, or far more stack.
 CASES = {
     "product": "{{ 'a' * 10**11 }}",
@@ -108,6 +116,28 @@ CASES = {
     + "{% for i in range(99999) %}{% for c in n.s %}{% break %}{% endfor %}{% endfor %}",
     "text recursive": LONG + "{% for c in n.s recursive %}{{ loop(n.s) }}{% endfor %}",
     "text joined": LONG + "{{ n.s.join(n.s|list) }}",
+    "literal looked up": NAMED.replace("STEP", "{{ {'a': 1}['" + NAME + "'] }}"),
+    "literal ==": NAMED.replace("STEP", "{{ '" + NAME + "' == '" + NAME + "' }}"),
+    "literal as a key": NAMED.replace("STEP", "{% set z = {'" + NAME + "': i} %}"),
+    "list of constants ==": NAMED.replace(
+        "STEP", "{{ [" + "1," * 100_000 + "] == [" + "1," * 100_000 + "] }}"
+    ),
+    "list of names": NAMED.replace("STEP", "{% set z = [" + "i," * 100_000 + "] %}"),
+}
+# Names that the engine looks up or copies at each step; refused when the template is loaded.
+NAMES = {
+    "argument": "{{ f(NAME=1) }}",
+    "attribute": "{{ n.NAME }}",
+    "attribute that is set": "{% set n.NAME = 1 %}",
+    "variable": "{{ NAME }}",
+    "variable that is set": "{% set NAME = 1 %}",
+    "block": "{% block NAME %}{% endblock %}",
+    "macro": "{% macro NAME() %}{% endmacro %}",
+    "parameter": "{% macro g(NAME) %}{% endmacro %}",
+    "filter": "{{ i|NAME }}",
+    "test": "{{ i is NAME }}",
+    "loop": "{% for NAME in [1] %}{% endfor %}",
+    "with": "{% with NAME = 1 %}{% endwith %}",
 }
 # Each of these may use as much as a long chat gets, so they show how long that takes.
 SLOWEST = [
@@ -243,3 +273,21 @@ def test_prepare_drops_the_row_and_says_why(examples, tmp_path):
     ).to_pylist()
     assert [(row["id"], row["reason"]) for row in dropped] == [("frame:100", "template")]
     assert dropped[0]["detail"].startswith("it does not come to an end")
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_long_names_are_refused_at_load(kind):
+    spec = TokenizerSpec(
+        "", "", _BACKEND, NAMED.replace("STEP", NAMES[kind].replace("NAME", NAME)), {}
+    )
+    start = time.process_time()
+    with pytest.raises(ZephyrDataError) as caught:
+        _core.ChatEncoder(spec, loss_on="all")
+    assert time.process_time() - start < 1
+    assert "it has a name of more than 256 bytes, in line 1\nhint: " in str(caught.value)
+
+
+def test_a_message_has_no_megabyte_of_the_template():
+    with pytest.raises(ZephyrDataError) as caught:
+        _core.ChatEncoder(TokenizerSpec("", "", _BACKEND, "{% " + NAME + " %}", {}), loss_on="all")
+    assert len(str(caught.value)) < 1000

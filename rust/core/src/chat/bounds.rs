@@ -29,6 +29,13 @@ pub(super) const SET: &str = "zephyr:set";
 /// Refuses what a loop must not keep.
 pub(super) const STILL: &str = "zephyr:still";
 
+/// Pays for a subscript, and refuses one that is a number with a fraction.
+pub(super) const KEY: &str = "zephyr:key";
+/// Pays for beginning to go through a value whose end a loop may ask for.
+pub(super) const COUNTED: &str = "zephyr:counted";
+/// Refuses what is no value of its own in Python.
+pub(super) const SOLID: &str = "zephyr:solid";
+
 /// How deep lists and dictionaries may nest; `tojson` goes as deep.
 pub(super) const DEEPEST: usize = 50;
 /// What is charged for each value gone through, in bytes made: as much as for an instruction.
@@ -41,6 +48,15 @@ pub(super) fn install(env: &mut Environment<'static>) {
     env.add_filter(WALK, |state: &State, value: &Value| walk(state, value).map(|_| value.clone()));
     // A text is charged for as every filter's input is.
     env.add_filter(TOUCH, |state: &State, value: &Value| touch(state, value).map(|()| value.clone()));
+    env.add_filter(KEY, |state: &State, value: &Value| {
+        whole(value)?;
+        walk(state, value).map(|_| value.clone())
+    });
+    env.add_filter(COUNTED, counted);
+    env.add_filter(SOLID, |value: &Value| match value.kind() {
+        ValueKind::Iterable => Err(unproven("what a filter or a dictionary gives to go through, used otherwise,")),
+        _ => Ok(value.clone()),
+    });
     env.add_filter(PLAIN, plain);
     env.add_filter(CONCAT, concat);
     env.add_filter(SLICE, slice);
@@ -132,6 +148,19 @@ pub(super) fn iterable(items: Vec<Value>) -> Value {
     Value::make_object_iterable(items, |items| Box::new(items.iter().cloned()))
 }
 
+/// The engine does not know how many characters a text has, which jinja2 says in `loop.length` and `loop.last`.
+fn counted(state: &State, value: &Value) -> Result<Value, Error> {
+    touch(state, value)?;
+    let Some(text) = value.as_str() else { return Ok(value.clone()) };
+    charge(state, text.len().saturating_mul(NODE / 2))?;
+    Ok(text.chars().map(Value::from).collect())
+}
+
+/// Refuses numbers with a fraction, which are no places in Python: not even `1.0`.
+fn whole(value: &Value) -> Result<(), Error> {
+    if value.is_number() && !value.is_integer() { Err(unproven("a place that is no whole number")) } else { Ok(()) }
+}
+
 fn plain(state: &State, value: &Value) -> Result<Value, Error> {
     match value.kind() {
         ValueKind::Iterable => Ok(Value::from(collect(state, value)?)),
@@ -153,6 +182,7 @@ fn concat(left: &Value, right: &Value) -> Result<Value, Error> {
 /// A slice as Python takes it, of texts by characters.
 fn slice(state: &State, value: &Value, start: &Value, stop: &Value, step: &Value) -> Result<Value, Error> {
     let part = |part: &Value| -> Result<Option<i64>, Error> {
+        whole(part)?;
         if part.is_none() { Ok(None) } else { i64::try_from(part.clone()).map(Some) }
     };
     let (start, stop, step) = (part(start)?, part(stop)?, part(step)?.unwrap_or(1));

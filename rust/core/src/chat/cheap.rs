@@ -31,7 +31,7 @@ pub(super) fn is_near(expr: &Expr<'_>) -> bool {
     let Expr::Const(node) = expr else { return false };
     match node.value.as_str() {
         Some(name) => name.len() <= SHORT,
-        None => node.value.as_usize().is_some_and(|index| index <= SHORT),
+        None => node.value.is_integer() && node.value.as_usize().is_some_and(|index| index <= SHORT),
     }
 }
 
@@ -44,6 +44,35 @@ pub(super) fn is_text(expr: &Expr<'_>) -> bool {
             BinOpKind::Concat => true,
             _ => false,
         },
+        _ => false,
+    }
+}
+
+/// Filters that give what Python can go through only once.
+const PASSING: [&str; 8] = ["items", "map", "reject", "rejectattr", "reverse", "select", "selectattr", "unique"];
+
+/// Whether this can be such a thing, the keys of a dictionary or the like: something to go through that is no list. No variable
+/// is one, since nothing that this holds for is kept.
+pub(super) fn is_passing(expr: &Expr<'_>) -> bool {
+    match expr {
+        Expr::IfExpr(node) => is_passing(&node.true_expr) || node.false_expr.as_ref().is_some_and(is_passing),
+        Expr::BinOp(node) => matches!(node.op, BinOpKind::ScAnd | BinOpKind::ScOr) && is_passing(&node.right),
+        // A function under another name may be `range`.
+        Expr::Call(node) => match &node.expr {
+            Expr::Var(function) => !matches!(function.id, "dict" | "namespace" | "loop" | "caller"),
+            Expr::GetAttr(method) => matches!(method.name, "items" | "keys" | "values"),
+            _ => true,
+        },
+        _ => is_view(expr),
+    }
+}
+
+/// Whether this can be such a thing that has no elements by number in Python either: a `range` has.
+pub(super) fn is_view(expr: &Expr<'_>) -> bool {
+    match expr {
+        Expr::Filter(node) => PASSING.contains(&node.name),
+        Expr::Call(node) => !matches!(node.expr, Expr::Var(_)) && is_passing(expr),
+        Expr::IfExpr(_) | Expr::BinOp(_) => is_passing(expr),
         _ => false,
     }
 }

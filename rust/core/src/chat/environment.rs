@@ -7,7 +7,7 @@
 use std::fmt::{self, Write};
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::ValueKind;
+use minijinja::value::{Rest, ValueKind};
 use minijinja::{AutoEscape, Environment, ErrorKind, Value};
 
 use super::marks::Marks;
@@ -21,7 +21,11 @@ const REMOVED_FILTERS: [&str; 18] = [
     "round", "safe", "slice", "split", "zip",
 ];
 /// Likewise its tests.
-const REMOVED_TESTS: [&str; 5] = ["endingwith", "escaped", "int", "safe", "startingwith"];
+const REMOVED_TESTS: [&str; 7] = ["endingwith", "escaped", "filter", "int", "safe", "startingwith", "test"];
+/// jinja2's functions that are not here. They are there in jinja2 without being called, so they are here, too.
+const ABSENT_FUNCTIONS: [&str; 3] = ["cycler", "joiner", "lipsum"];
+/// What an error says of what a template says, in characters.
+const LONGEST_REASON: usize = 300;
 
 /// The fuel of one render of a short chat: one for each instruction, for every 64 bytes that the template makes, and for each value
 /// or 64 bytes that a step goes through ([`super::bounds`]): 3 MB at most. The templates that trl ships take 190 (the median) to
@@ -77,6 +81,11 @@ pub(super) fn environment() -> Result<Environment<'static>> {
         let reason = python::text_of(message).unwrap_or_else(|_| format!("a {}", message.kind()));
         Err(minijinja::Error::new(ErrorKind::InvalidOperation, "raised").with_source(Raised(reason)))
     });
+    for name in ABSENT_FUNCTIONS {
+        env.add_function(name, move |_: Rest<Value>| -> Result<Value, minijinja::Error> {
+            Err(python::unproven(&format!("`{name}`")))
+        });
+    }
     env.add_function("strftime_now", |_: &Value| -> Result<Value, minijinja::Error> {
         Err(minijinja::Error::new(ErrorKind::InvalidOperation, "date").with_source(Today))
     });
@@ -101,7 +110,7 @@ struct Today;
 impl fmt::Display for Raised {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A template may put a whole message into its reason.
-        self.0.chars().take(300).try_for_each(|c| f.write_char(c))
+        self.0.chars().take(LONGEST_REASON).try_for_each(|c| f.write_char(c))
     }
 }
 
@@ -150,6 +159,8 @@ pub(super) fn out_of_fuel(error: &minijinja::Error) -> bool {
 /// What minijinja says, and where.
 pub(super) fn describe(error: &minijinja::Error) -> String {
     let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_string);
+    // A template may have a megabyte between two quotes.
+    let detail: String = detail.chars().take(LONGEST_REASON).collect();
     match error.line() {
         Some(line) => format!("{detail}, in line {line}"),
         None => detail,

@@ -64,7 +64,8 @@ fn sorts(env: &mut Environment<'static>, name: &'static str, inner: &'static str
             let bytes = walk(state, input)?;
             charge(state, bytes.saturating_mul(rounds))?;
         }
-        state.apply_filter(inner, &args)
+        let made = state.apply_filter(inner, &args)?;
+        if name == "unique" { collect(state, &made).map(iterable) } else { Ok(made) }
     });
 }
 
@@ -77,8 +78,13 @@ fn maps(env: &mut Environment<'static>, name: &'static str, inner: &'static str)
         // `default` puts a value that is given into the list that is made.
         if name == "map" {
             walk(state, &made)?;
+            // `map('items')`: what is to be gone through once would get into a variable.
+            if made.try_iter()?.any(|item| item.kind() == ValueKind::Iterable) {
+                return Err(unproven("`map` to what is no list"));
+            }
         }
-        Ok(made)
+        // The engine makes a list, which could be asked for its length; jinja2 does not.
+        collect(state, &made).map(iterable)
     });
 }
 
@@ -113,14 +119,14 @@ fn replace(state: &State, value: &Value, args: Rest<Value>, kwargs: Kwargs) -> R
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the engine hands arguments over by value")]
-fn join(
-    state: &mut State,
-    value: &Value,
-    joiner: Option<Value>,
-    attribute: Option<Value>,
-    kwargs: Kwargs,
-) -> Result<Value, Error> {
-    let joiner = if joiner.is_some() { joiner } else { kwargs.get("d")? };
+fn join(state: &mut State, value: &Value, args: Rest<Value>, kwargs: Kwargs) -> Result<Value, Error> {
+    // `none` is a joiner like any other.
+    let joiner = match args.first() {
+        Some(joiner) => Some(joiner.clone()),
+        None if kwargs.has("d") => Some(kwargs.get("d")?),
+        None => None,
+    };
+    let (_, attribute): (Option<&Value>, Option<Value>) = from_args(&args)?;
     let attribute = if attribute.is_some() { attribute } else { kwargs.get("attribute")? };
     kwargs.assert_all_used()?;
     let joiner = joiner.map_or_else(|| Ok(String::new()), |joiner| text_of(&joiner))?;
@@ -150,7 +156,7 @@ fn join(
 
 fn reverse(state: &State, value: &Value) -> Result<Value, Error> {
     match value.kind() {
-        ValueKind::Undefined => Ok(value.clone()),
+        ValueKind::Undefined => Ok(iterable(Vec::new())),
         ValueKind::String => Ok(Value::from(value.as_str().unwrap_or_default().chars().rev().collect::<String>())),
         ValueKind::None => Err(Error::new(ErrorKind::InvalidOperation, "cannot reverse values of type none")),
         _ => {

@@ -17,11 +17,13 @@ use minijinja::machinery::{CodeGenerator, Instructions, Span, eval, make_string_
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value};
 
 use super::bounds;
-use super::cheap::{is_constants, is_near, is_short, is_text};
+use super::cheap::{is_constants, is_near, is_passing, is_short, is_text, is_view};
 
 /// How deep expressions and blocks may nest, in steps of the tree: `a + b + c` is two deep. The engine's compiler goes down the
 /// tree by recursion.
 const DEEPEST_TREE: usize = 400;
+/// Names longer than this are refused: the engine looks them up, copies and compares them at no charge.
+const LONGEST_NAME: usize = 256;
 /// What a captured block is called before it is put into a namespace; no template can write this name.
 const CAPTURED: &str = "zephyr:captured";
 
@@ -86,6 +88,10 @@ struct Rebuild {
     depth: usize,
     /// How many of the loops around this place are recursive.
     recursive: usize,
+    /// Whether `loop` was named since this was last reset.
+    names_loop: bool,
+    /// What the default that is being rebuilt must not name: the parameters of its macro.
+    parameters: Vec<&'static str>,
     /// The first thing that no template may do.
     refused: Option<Error>,
 }
@@ -96,6 +102,33 @@ impl Rebuild {
             let message = format!("{reason}, in line {}", span.start_line);
             self.refused = Some(Error::new(ErrorKind::SyntaxError, message));
         }
+    }
+
+    fn name(&mut self, name: &'static str, span: Span) -> &'static str {
+        if name.len() > LONGEST_NAME {
+            self.refuse(&format!("it has a name of more than {LONGEST_NAME} bytes"), span);
+        }
+        name
+    }
+
+    /// What is assigned to: a name, or several. Nothing is worked out there.
+    fn target(&mut self, expr: &Expr<'static>) -> Expr<'static> {
+        match expr {
+            Expr::List(node) => {
+                let items = node.items.iter().map(|item| self.target(item)).collect();
+                Expr::List(Spanned::new(ast::List { items }, node.span()))
+            }
+            Expr::Var(node) => variable(self.name(node.id, node.span()), node.span()),
+            // An attribute, which only `set` may have, and only by itself.
+            other => variable(CAPTURED, other.span()),
+        }
+    }
+
+    /// An expression whose value is kept, compared, or asked whether it is true. What can be gone through only once in Python,
+    /// and is always true there, must not get that far.
+    fn solid(&mut self, expr: &Expr<'static>) -> Expr<'static> {
+        let made = self.expr(expr);
+        solid_if(is_passing(expr), made)
     }
 
     /// Whether this part of the tree lies too deep; each `true` is for one [`Rebuild::leave`].
@@ -143,32 +176,32 @@ impl Rebuild {
             Stmt::EmitRaw(node) => Stmt::EmitRaw(Spanned::new(ast::EmitRaw { raw: node.raw }, node.span())),
             Stmt::ForLoop(node) => Stmt::ForLoop(self.for_loop(node)),
             Stmt::IfCond(node) => {
-                let (expr, true_body) = (self.expr(&node.expr), self.body(&node.true_body));
+                let (expr, true_body) = (self.solid(&node.expr), self.body(&node.true_body));
                 let false_body = self.body(&node.false_body);
                 Stmt::IfCond(Spanned::new(ast::IfCond { expr, true_body, false_body }, node.span()))
             }
             Stmt::WithBlock(node) => {
                 let pairs = node.assignments.iter();
-                let assignments = pairs.map(|(to, expr)| (target(to), self.expr(expr))).collect();
+                let assignments = pairs.map(|(to, expr)| (self.target(to), self.solid(expr))).collect();
                 let body = self.body(&node.body);
                 Stmt::WithBlock(Spanned::new(ast::WithBlock { assignments, body }, node.span()))
             }
             Stmt::Set(node) => {
-                let expr = self.expr(&node.expr);
+                let expr = self.solid(&node.expr);
                 if let Expr::GetAttr(attribute) = &node.target {
                     self.set_attribute(attribute, expr)
                 } else {
                     if has_attribute(&node.target) {
                         self.refuse("it sets an attribute among other names", node.span());
                     }
-                    Stmt::Set(Spanned::new(ast::Set { target: target(&node.target), expr }, node.span()))
+                    Stmt::Set(Spanned::new(ast::Set { target: self.target(&node.target), expr }, node.span()))
                 }
             }
             Stmt::SetBlock(node) => {
                 let filter = node.filter.as_ref().map(|filter| self.expr(filter));
                 let body = self.body(&node.body);
                 let Expr::GetAttr(attribute) = &node.target else {
-                    let target = target(&node.target);
+                    let target = self.target(&node.target);
                     out.push(Stmt::SetBlock(Spanned::new(ast::SetBlock { target, filter, body }, node.span())));
                     return;
                 };
@@ -186,8 +219,8 @@ impl Rebuild {
                 Stmt::FilterBlock(Spanned::new(ast::FilterBlock { filter, filter_span, body }, node.span()))
             }
             Stmt::Block(node) => {
-                let body = self.body(&node.body);
-                Stmt::Block(Spanned::new(ast::Block { name: node.name, required: node.required, body }, node.span()))
+                let (name, body) = (self.name(node.name, node.span()), self.body(&node.body));
+                Stmt::Block(Spanned::new(ast::Block { name, required: node.required, body }, node.span()))
             }
             // There is no other template, in transformers as here.
             Stmt::Import(node) => return self.refuse("it uses `import`", node.span()),
@@ -211,13 +244,15 @@ impl Rebuild {
     }
 
     fn for_loop(&mut self, node: &Spanned<ast::ForLoop<'static>>) -> Spanned<ast::ForLoop<'static>> {
-        let (target, iter) = (target(&node.target), self.expr(&node.iter));
+        let (target, iter) = (self.target(&node.target), self.expr(&node.iter));
+        let outer = std::mem::take(&mut self.names_loop);
         self.recursive += usize::from(node.recursive);
-        let filter_expr = node.filter_expr.as_ref().map(|filter| self.expr(filter));
+        let filter_expr = node.filter_expr.as_ref().map(|filter| self.solid(filter));
         let body = self.body(&node.body);
         self.recursive -= usize::from(node.recursive);
         let else_body = self.body(&node.else_body);
-        let iter = filter(bounds::TOUCH, iter, Vec::new());
+        let counted = std::mem::replace(&mut self.names_loop, outer);
+        let iter = filter(if counted { bounds::COUNTED } else { bounds::TOUCH }, iter, Vec::new());
         Spanned::new(
             ast::ForLoop { target, iter, filter_expr, recursive: node.recursive, body, else_body },
             node.span(),
@@ -225,15 +260,19 @@ impl Rebuild {
     }
 
     fn macro_of(&mut self, node: &Spanned<ast::Macro<'static>>) -> Spanned<ast::Macro<'static>> {
-        let args = node.args.iter().map(target).collect();
-        let defaults = node.defaults.iter().map(|default| self.expr(default)).collect();
-        let body = self.body(&node.body);
-        Spanned::new(ast::Macro { name: node.name, args, defaults, body }, node.span())
+        let args: Vec<Expr<'static>> = node.args.iter().map(|arg| self.target(arg)).collect();
+        let names = args.iter().filter_map(|arg| if let Expr::Var(name) = arg { Some(name.id) } else { None });
+        let outer = std::mem::replace(&mut self.parameters, names.collect());
+        let defaults = node.defaults.iter().map(|default| self.solid(default)).collect();
+        self.parameters = outer;
+        let (name, body) = (self.name(node.name, node.span()), self.body(&node.body));
+        Spanned::new(ast::Macro { name, args, defaults, body }, node.span())
     }
 
     /// `{% set namespace.name = value %}`, which prints nothing.
     fn set_attribute(&mut self, target: &Spanned<ast::GetAttr<'static>>, value: Expr<'static>) -> Stmt<'static> {
-        let name = Expr::Const(Spanned::new(ast::Const { value: Value::from(target.name) }, target.span()));
+        let name = self.name(target.name, target.span());
+        let name = Expr::Const(Spanned::new(ast::Const { value: Value::from(name) }, target.span()));
         let namespace = self.expr(&target.expr);
         let expr = filter(bounds::SET, namespace, vec![name, value]);
         Stmt::EmitExpr(Spanned::new(ast::EmitExpr { expr }, target.span()))
@@ -248,7 +287,13 @@ impl Rebuild {
 
     fn expr_inside(&mut self, expr: &Expr<'static>) -> Expr<'static> {
         match expr {
-            Expr::Var(node) => variable(node.id, node.span()),
+            Expr::Var(node) => {
+                self.names_loop |= node.id == "loop";
+                if self.parameters.contains(&node.id) {
+                    self.refuse("the default of a parameter names a parameter", node.span());
+                }
+                variable(self.name(node.id, node.span()), node.span())
+            }
             Expr::Const(node) => constant(node),
             Expr::Slice(node) => {
                 let part = |this: &mut Rebuild, part: &Option<Expr<'static>>| match part {
@@ -256,6 +301,7 @@ impl Rebuild {
                     None => Expr::Const(Spanned::new(ast::Const { value: Value::from(()) }, node.span())),
                 };
                 let value = self.expr(&node.expr);
+                let value = solid_if(is_view(&node.expr), value);
                 let parts = vec![part(self, &node.start), part(self, &node.stop), part(self, &node.step)];
                 filter(bounds::SLICE, value, parts)
             }
@@ -265,7 +311,7 @@ impl Rebuild {
                     ast::UnaryOpKind::Not => ast::UnaryOpKind::Not,
                     ast::UnaryOpKind::Neg => ast::UnaryOpKind::Neg,
                 };
-                Expr::UnaryOp(Spanned::new(ast::UnaryOp { op, expr: self.expr(&node.expr) }, node.span()))
+                Expr::UnaryOp(Spanned::new(ast::UnaryOp { op, expr: self.solid(&node.expr) }, node.span()))
             }
             Expr::BinOp(node) => {
                 let lazy = matches!(node.op, BinOpKind::Add | BinOpKind::Mul) && !is_text(expr);
@@ -275,47 +321,59 @@ impl Rebuild {
             Expr::Compare(node) => self.compare(node),
             Expr::IfExpr(node) => Expr::IfExpr(Spanned::new(
                 ast::IfExpr {
-                    test_expr: self.expr(&node.test_expr),
+                    test_expr: self.solid(&node.test_expr),
                     true_expr: self.expr(&node.true_expr),
                     false_expr: node.false_expr.as_ref().map(|expr| self.expr(expr)),
                 },
                 node.span(),
             )),
             Expr::Filter(node) => {
-                let input = node.expr.as_ref().map(|expr| self.expr(expr));
-                let args = self.args(&node.args);
-                Expr::Filter(Spanned::new(ast::Filter { name: node.name, expr: input, args }, node.span()))
+                let input = node.expr.as_ref().map(|expr| match (node.name, expr) {
+                    // What a filter makes has no length in Python, and cannot be gone through from its end.
+                    ("length" | "count" | "last", Expr::Filter(_)) | ("default" | "d", _) => self.solid(expr),
+                    _ => self.expr(expr),
+                });
+                let (name, args) = (self.name(node.name, node.span()), self.args(&node.args, true));
+                Expr::Filter(Spanned::new(ast::Filter { name, expr: input, args }, node.span()))
             }
             Expr::Test(node) => {
-                let (expr, args) = (self.expr(&node.expr), self.args(&node.args));
-                Expr::Test(Spanned::new(ast::Test { name: node.name, expr, args }, node.span()))
+                let expr = match node.name {
+                    "defined" | "undefined" | "none" | "iterable" | "string" | "mapping" | "number" => {
+                        self.expr(&node.expr)
+                    }
+                    _ => self.solid(&node.expr),
+                };
+                let (name, args) = (self.name(node.name, node.span()), self.args(&node.args, true));
+                Expr::Test(Spanned::new(ast::Test { name, expr, args }, node.span()))
             }
             Expr::GetAttr(node) => {
-                Expr::GetAttr(Spanned::new(ast::GetAttr { expr: self.expr(&node.expr), name: node.name }, node.span()))
+                let name = self.name(node.name, node.span());
+                Expr::GetAttr(Spanned::new(ast::GetAttr { expr: self.expr(&node.expr), name }, node.span()))
             }
             Expr::GetItem(node) => {
                 let (mut expr, mut subscript_expr) = (self.expr(&node.expr), self.expr(&node.subscript_expr));
+                expr = solid_if(is_view(&node.expr), expr);
                 // A key is hashed, and an element of a text is counted off.
                 if !is_near(&node.subscript_expr) {
                     expr = filter(bounds::TOUCH, expr, Vec::new());
-                    subscript_expr = filter(bounds::WALK, subscript_expr, Vec::new());
+                    subscript_expr = filter(bounds::KEY, subscript_expr, Vec::new());
                 }
                 Expr::GetItem(Spanned::new(ast::GetItem { expr, subscript_expr }, node.span()))
             }
             Expr::Call(node) => Expr::Call(self.call(node)),
             Expr::List(node) => {
-                let items = node.items.iter().map(|item| self.expr(item)).collect();
+                let items = node.items.iter().map(|item| self.solid(item)).collect();
                 let made = Expr::List(Spanned::new(ast::List { items }, node.span()));
                 walked_unless(is_constants(&node.items), made)
             }
             Expr::Tuple(node) => {
-                let items = node.items.iter().map(|item| self.expr(item)).collect();
+                let items = node.items.iter().map(|item| self.solid(item)).collect();
                 let made = Expr::Tuple(Spanned::new(ast::Tuple { items }, node.span()));
                 walked_unless(is_constants(&node.items), made)
             }
             Expr::Map(node) => {
-                let keys = node.keys.iter().map(|key| self.expr(key)).collect();
-                let values = node.values.iter().map(|value| self.expr(value)).collect();
+                let keys = node.keys.iter().map(|key| self.solid(key)).collect();
+                let values = node.values.iter().map(|value| self.solid(value)).collect();
                 let made = Expr::Map(Spanned::new(ast::Map { keys, values }, node.span()));
                 walked_unless(is_constants(&node.keys) && is_constants(&node.values), made)
             }
@@ -324,7 +382,12 @@ impl Rebuild {
 
     /// An operator, without regard to what becomes of a list that it makes.
     fn binary(&mut self, node: &Spanned<ast::BinOp<'static>>) -> Expr<'static> {
-        let (mut left, mut right) = (self.expr(&node.left), self.expr(&node.right));
+        let mut left = self.solid(&node.left);
+        // What `and` and `or` give is looked at where it gets to.
+        let mut right = match node.op {
+            BinOpKind::In | BinOpKind::ScAnd | BinOpKind::ScOr => self.expr(&node.right),
+            _ => self.solid(&node.right),
+        };
         match node.op {
             BinOpKind::Concat => return filter(bounds::CONCAT, left, vec![right]),
             BinOpKind::In => {
@@ -347,8 +410,13 @@ impl Rebuild {
     }
 
     fn compare(&mut self, node: &Spanned<ast::Compare<'static>>) -> Expr<'static> {
-        let mut expr = self.expr(&node.expr);
-        let mut rights: Vec<Expr<'static>> = node.ops.iter().map(|op| self.expr(&op.expr)).collect();
+        let mut expr = self.solid(&node.expr);
+        let single = node.ops.len() == 1;
+        let side = |op: &ast::CompareOp<'static>| match op.op {
+            CompareOpKind::In | CompareOpKind::NotIn if single => self.expr(&op.expr),
+            _ => self.solid(&op.expr),
+        };
+        let mut rights: Vec<Expr<'static>> = node.ops.iter().map(side).collect();
         if let ([op], Some(right)) = (node.ops.as_slice(), rights.pop_if(|_| node.ops.len() == 1)) {
             let (left, right) = match op.op {
                 CompareOpKind::In | CompareOpKind::NotIn => contained(&node.expr, expr, &op.expr, right),
@@ -371,7 +439,12 @@ impl Rebuild {
     }
 
     fn call(&mut self, node: &Spanned<ast::Call<'static>>) -> Spanned<ast::Call<'static>> {
-        let mut args = self.args(&node.args);
+        let passes = match &node.expr {
+            Expr::GetAttr(attribute) => attribute.name == "join",
+            Expr::Var(function) => function.id == "loop",
+            _ => false,
+        };
+        let mut args = self.args(&node.args, !passes);
         let method = match &node.expr {
             Expr::GetAttr(attribute) => Some(attribute.name),
             _ => None,
@@ -384,7 +457,7 @@ impl Rebuild {
         let around = match method {
             Some("changed") => Some(bounds::STILL),
             // `loop(…)`, by whatever name, begins to go through its argument.
-            None if self.recursive > 0 => Some(bounds::TOUCH),
+            None if self.recursive > 0 => Some(bounds::COUNTED),
             _ => None,
         };
         if let Some(name) = around {
@@ -397,26 +470,14 @@ impl Rebuild {
         Spanned::new(ast::Call { expr: self.expr(&node.expr), args }, node.span())
     }
 
-    fn args(&mut self, args: &[CallArg<'static>]) -> Vec<CallArg<'static>> {
+    fn args(&mut self, args: &[CallArg<'static>], kept: bool) -> Vec<CallArg<'static>> {
         let arg = |arg: &CallArg<'static>| match arg {
-            CallArg::Pos(expr) => CallArg::Pos(self.expr(expr)),
-            CallArg::Kwarg(name, expr) => CallArg::Kwarg(name, self.expr(expr)),
+            CallArg::Pos(expr) => CallArg::Pos(if kept { self.solid(expr) } else { self.expr(expr) }),
+            CallArg::Kwarg(name, expr) => CallArg::Kwarg(self.name(name, expr.span()), self.solid(expr)),
             CallArg::PosSplat(expr) => CallArg::PosSplat(filter(bounds::TOUCH, self.expr(expr), Vec::new())),
             CallArg::KwargSplat(expr) => CallArg::KwargSplat(filter(bounds::WALK, self.expr(expr), Vec::new())),
         };
         args.iter().map(arg).collect()
-    }
-}
-
-/// What is assigned to: a name, or several. Nothing is worked out there.
-fn target(expr: &Expr<'static>) -> Expr<'static> {
-    match expr {
-        Expr::List(node) => {
-            Expr::List(Spanned::new(ast::List { items: node.items.iter().map(target).collect() }, node.span()))
-        }
-        Expr::Var(node) => variable(node.id, node.span()),
-        // An attribute, which only `set` may have and jinja2 takes only by itself.
-        other => variable(CAPTURED, other.span()),
     }
 }
 
@@ -442,6 +503,10 @@ fn filter(name: &'static str, input: Expr<'static>, args: Vec<Expr<'static>>) ->
     let span = input.span();
     let args = args.into_iter().map(CallArg::Pos).collect();
     Expr::Filter(Spanned::new(ast::Filter { name, expr: Some(input), args }, span))
+}
+
+fn solid_if(passing: bool, made: Expr<'static>) -> Expr<'static> {
+    if passing { filter(bounds::SOLID, made, Vec::new()) } else { made }
 }
 
 fn walked_unless(cheap: bool, made: Expr<'static>) -> Expr<'static> {
