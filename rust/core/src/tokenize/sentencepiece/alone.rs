@@ -8,12 +8,6 @@ pub(super) struct Alone {
     joined: Vec<u64>,
 }
 
-/// A stretch of text, alternately made of such characters and of others.
-pub(super) struct Run {
-    pub(super) end: usize,
-    pub(super) alone: bool,
-}
-
 impl Alone {
     /// No merges.
     pub(super) fn new() -> Alone {
@@ -27,29 +21,24 @@ impl Alone {
         }
     }
 
-    fn contains(&self, character: char) -> bool {
+    /// Whether this character is one.
+    #[inline]
+    pub(super) fn contains(&self, character: char) -> bool {
         let point = character as usize;
         !character.is_ascii() && self.joined[point / 64] >> (point % 64) & 1 == 0
     }
 
-    /// The longest run of one kind from `start` on, which is inside of the text.
-    pub(super) fn run(&self, text: &str, start: usize) -> Run {
-        let alone = text[start..].chars().next().is_some_and(|first| self.contains(first));
-        let mut end = start;
-        if alone {
-            end += text[start..].chars().take_while(|one| self.contains(*one)).map(char::len_utf8).sum::<usize>();
-            return Run { end, alone };
-        }
+    /// Length of what stands before the first such character of `text`.
+    pub(super) fn run(&self, text: &str) -> usize {
+        let mut end = 0;
         // Eight bytes of ASCII at a time.
         loop {
             end += text.as_bytes()[end..].chunks_exact(8).take_while(|chunk| chunk.is_ascii()).count() * 8;
             let mut chars = text[end..].chars();
-            let Some(character) = chars.find(|character| !character.is_ascii()) else {
-                return Run { end: text.len(), alone };
-            };
+            let Some(character) = chars.find(|character| !character.is_ascii()) else { return text.len() };
             end = text.len() - chars.as_str().len();
             if self.contains(character) {
-                return Run { end: end - character.len_utf8(), alone };
+                return end - character.len_utf8();
             }
         }
     }
@@ -60,18 +49,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runs_alternate() {
+    fn runs_end_before_such_characters() {
         let mut alone = Alone::new();
         alone.join('é', 'b');
         alone.join('a', '中');
         let text = "abc é 文字😀中文ab, and more of ASCII é中";
         let (mut at, mut runs) = (0, Vec::new());
         while at < text.len() {
-            let run = alone.run(text, at);
-            runs.push((&text[at..run.end], run.alone));
-            at = run.end;
+            let end = at + alone.run(&text[at..]);
+            runs.push(&text[at..end]);
+            at = end + text[end..].chars().next().map_or(0, char::len_utf8);
         }
-        let others = "ab, and more of ASCII é中";
-        assert_eq!(runs, [("abc é ", false), ("文字😀", true), ("中", false), ("文", true), (others, false)]);
+        assert_eq!(runs, ["abc é ", "", "", "中", "ab, and more of ASCII é中"]);
+        assert!(alone.contains('文') && alone.contains('😀'));
+        assert!(!alone.contains('中') && !alone.contains('é') && !alone.contains('x'));
     }
 }

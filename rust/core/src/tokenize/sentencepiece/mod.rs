@@ -13,11 +13,14 @@ mod tests;
 use serde_json::Value;
 
 use super::bytelevel::{Memo, Merges, Work};
-use alone::{Alone, Run};
+use alone::Alone;
 use cuts::Cuts;
 
 /// What `SentencePiece` writes for a space.
 const SPACE: char = '▁';
+
+/// In the place of a character's token: there is none.
+const NO_TOKEN: u32 = u32::MAX;
 
 /// When a stretch of text between added tokens gets a space before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +52,8 @@ pub(super) struct SentencePiece {
     prefix: Prefix,
     cuts: Cuts,
     alone: Alone,
-    /// Tokens of single characters, by code point.
-    characters: Vec<Option<u32>>,
+    /// Tokens of single characters, by code point, or [`NO_TOKEN`].
+    characters: Vec<u32>,
     /// Tokens of the bytes of other characters.
     bytes: [u32; 256],
     merges: Merges,
@@ -104,8 +107,8 @@ impl SentencePiece {
             let mut chars = token.chars();
             if let (Some(only), None) = (chars.next(), chars.next()) {
                 let place = only as usize;
-                characters.resize(characters.len().max(place + 1), None);
-                characters[place] = Some(id(token)?);
+                characters.resize(characters.len().max(place + 1), NO_TOKEN);
+                characters[place] = id(token).filter(|id| *id != NO_TOKEN)?;
             }
         }
         let (mut merges, mut cuts, mut alone) = (Vec::new(), Cuts::none(), Alone::new());
@@ -160,30 +163,39 @@ impl SentencePiece {
         let is_ascii = spaced.is_ascii();
         let mut start = 0;
         while start < spaced.len() {
-            let run = if is_ascii { Run { end: spaced.len(), alone: false } } else { self.alone.run(spaced, start) };
+            let text = &spaced[start..];
+            let run = if is_ascii { text.len() } else { self.alone.run(text) };
             if marks.peek().is_some_and(|mark| *mark < start) {
                 return false; // It lies within a character.
             }
-            let text = &spaced[start..run.end];
-            if run.alone {
-                for (place, character) in text.char_indices() {
-                    while marks.next_if_eq(&(start + place)).is_some() {
+            // A run of one character has nothing to join: spaces between words of such characters.
+            let first = text.chars().next().map_or(0, char::len_utf8);
+            if run <= first {
+                let mut end = start;
+                for character in text.chars() {
+                    if end > start && !self.alone.contains(character) {
+                        break;
+                    }
+                    while marks.next_if_eq(&end).is_some() {
                         at.push(out.len() as u32);
                     }
-                    self.extend_by(character, out);
+                    self.extend_by(if character == ' ' { SPACE } else { character }, out);
+                    end += character.len_utf8();
                 }
-            } else {
-                let ends = self.cuts.split(text, ends);
-                let places = std::iter::from_fn(|| marks.next_if(|mark| *mark < run.end)).map(|mark| mark - start);
-                let encode = |unit: &[u8], out: &mut Vec<u32>| self.encode_unit(unit, symbols, work, out);
-                let known = memo.look_up_marked(text.as_bytes(), ends, places, out, at, encode, |_, _, _, inside| {
-                    (inside == 0).then_some(0)
-                });
-                if !known {
-                    return false;
-                }
+                start = end;
+                continue;
             }
-            start = run.end;
+            let (text, end) = (&text[..run], start + run);
+            let ends = self.cuts.split(text, ends);
+            let places = std::iter::from_fn(|| marks.next_if(|mark| *mark < end)).map(|mark| mark - start);
+            let encode = |unit: &[u8], out: &mut Vec<u32>| self.encode_unit(unit, symbols, work, out);
+            let known = memo.look_up_marked(text.as_bytes(), ends, places, out, at, encode, |_, _, _, inside| {
+                (inside == 0).then_some(0)
+            });
+            if !known {
+                return false;
+            }
+            start = end;
         }
         marks.all(|mark| {
             at.push(out.len() as u32);
@@ -193,12 +205,16 @@ impl SentencePiece {
 
     /// Appends the token of a character, or those of its bytes.
     fn extend_by(&self, character: char, symbols: &mut Vec<u32>) {
-        if let Some(Some(id)) = self.characters.get(character as usize) {
-            symbols.push(*id);
-        } else {
-            let mut buffer = [0; 4];
-            let bytes = character.encode_utf8(&mut buffer).bytes();
-            symbols.extend(bytes.map(|byte| self.bytes[usize::from(byte)]));
+        match self.characters.get(character as usize) {
+            Some(&id) if id != NO_TOKEN => symbols.push(id),
+            _ => {
+                let mut buffer = [0; 4];
+                let bytes = character.encode_utf8(&mut buffer).as_bytes();
+                // All four are written at once, and those of the bytes stay.
+                let length = symbols.len() + bytes.len();
+                symbols.extend_from_slice(&buffer.map(|byte| self.bytes[usize::from(byte)]));
+                symbols.truncate(length);
+            }
         }
     }
 
