@@ -36,7 +36,8 @@ pub(super) struct ByteLevel {
     nfc: bool,
     /// Each stretch of text begins with a space, given to it where it does not.
     prefix_space: bool,
-    /// With `ignore_merges`: all tokens, which pieces that look like them become without BPE.
+    /// With `ignore_merges`: tokens that BPE of their bytes does not give. Pieces that look like a token become it without BPE;
+    /// for all the others BPE says the same.
     whole: Option<HashMap<Vec<u8>, u32>>,
     merges: Merges,
     units: Units,
@@ -139,13 +140,23 @@ impl ByteLevel {
             let length = alphabet.decode(token).map_or(Some(0), |token| u16::try_from(token.len()).ok())?;
             lengths[id(token)? as usize] = length;
         }
+        let characters = Characters::new(&whole, &bytes, &merges, &table);
+        let (mut work, mut tokens) = (Work::default(), Vec::new());
+        let whole = (model["ignore_merges"] == true).then(|| {
+            whole.retain(|token, id| {
+                tokens.clear();
+                table.encode(token, &mut work, &mut tokens);
+                tokens != [*id]
+            });
+            whole
+        });
         Some(ByteLevel {
-            characters: Characters::new(&whole, &bytes, &merges, &table),
+            characters,
             pattern,
             classes: Classes::new(),
             nfc,
             prefix_space,
-            whole: (model["ignore_merges"] == true).then_some(whole),
+            whole: whole.filter(|tokens| !tokens.is_empty()),
             merges: table,
             lengths,
             units,
