@@ -2,14 +2,15 @@
 
     python benches/encode.py                                        # all single-turn chats, mistral-v1; minutes, most of them the peers'
     python benches/encode.py --rows 20000 --tokenizer DIR           # evenly spaced rows, another vocabulary
-    python benches/encode.py --select code cjk                      # rows of mostly code; lines of mostly CJK, of feedback too
+    python benches/encode.py --select code cjk --repeats 5          # rows of mostly code; lines of mostly CJK, of feedback too
 
 Ours is `Encoder.encode` of the rendered chats in one call: `cold` begins with empty memos, `warm` is what a second pass over the
-same texts adds. `chats` is `Encoder.encode_chats`: template, ids, masks and Arrow. The peers are those of
+same texts adds, the better of two. `chats` is `Encoder.encode_chats`: template, ids, masks and Arrow. The peers are those of
 `../shared/bench/peers.py tokenize`: the `tokenizers` package, gigatoken, and transformers' `apply_chat_template`. Peers that need
 packages of their own run in the interpreter that `$ZEPHYR_DATA_PEERS` names; the slow ones get `--slow-rows` of the rows.
 
-Every engine has one thread and a process of its own; loading is in no figure. MB are 10^6 bytes of rendered text per CPU second, for `chats` and
+Every engine has one thread and a process of its own; loading, and one call on the first row, are in no figure, as in peers.py. With
+`--repeats N` there are N processes of each, taking turns, and the line of the median is told. MB are 10^6 bytes of rendered text per CPU second, for `chats` and
 transformers of contents. Equal `ids_sha256` mean equal ids, where the rows are the same.
 Figures go to standard output as JSON lines, and with `--json FILE` to a file as well.
 """
@@ -46,7 +47,6 @@ from peers import Digest, content_bytes, load_rows, render_rows
 from zephyr_data import Encoder
 
 def seconds(work, *arguments):
-    gc.collect()
     started = time.process_time()
     result = work(*arguments)
     return time.process_time() - started, result
@@ -56,16 +56,19 @@ rows = load_rows([sys.argv[2]])
 texts = render_rows(rows, sys.argv[3])
 megabytes = sum(len(text.encode()) for text in texts) / 1e6
 once, twice = pa.array(texts, pa.large_string()), pa.array(texts + texts, pa.large_string())
-runs = [(seconds(encoder.encode, once), seconds(encoder.encode, twice)[0]) for _ in range(3)]
-cold, ids = min((first for first, _ in runs), key=lambda run: run[0])
-warm = min(both for _, both in runs) - cold
+chats = pa.array([row["messages"] for row in rows])
+gc.collect()
+encoder.encode(once[:1])
+cold, ids = seconds(encoder.encode, once)
+again = [(seconds(encoder.encode, once)[0], seconds(encoder.encode, twice)[0]) for _ in range(2)]
+warm = min(both for _, both in again) - min(first for first, _ in again)
 digest = Digest()
 digest.update(ids.to_pylist())
-chats = pa.array([row["messages"] for row in rows])
-whole = min(seconds(encoder.encode_chats, chats)[0] for _ in range(3))
+encoder.encode_chats(chats[:1])
+whole, _ = seconds(encoder.encode_chats, chats)
 for name, took, size in (("cold", cold, megabytes), ("warm", warm, megabytes), ("chats", whole, content_bytes(rows) / 1e6)):
     print(json.dumps({
-        "engine": f"zephyr-data-{name}", "by": encoder.engine, "rows": len(rows), "mb": round(size, 3), "cpu_s": round(took, 4),
+        "engine": f"zephyr-data-{name}", "by": encoder.engine, "rows": len(rows), "mb": round(size, 3), "cpu_s": round(took, 5),
         "mb_per_cpu_s": round(size / took, 2), "tokens": digest.tokens, "ids_sha256": digest.hexdigest(),
     }))
 """
@@ -90,12 +93,29 @@ def peer(engine: str, rows: Path, tokenizer: Path) -> list[dict[str, object]]:
         if "skipped" in line:
             found.append({"engine": engine, "skipped": line["skipped"]})
             continue
-        result, cpu = line["result"], line["stages"]["encode"]["cpu_s"]  # type: ignore[index]
+        result = line["result"]
+        # The seconds are rounded to a thousandth, which is much of a short run; the rate is not.
+        rate = result["million_tokens_per_cpu_s"]  # type: ignore[index]
+        cpu = round(result["tokens"] / float(rate) / 1e6, 5)  # type: ignore[index]
         # transformers renders, too, so what it gets are contents.
         size = line["text_mb"] if engine.startswith("transformers") else result["rendered_mb"]  # type: ignore[index]
         figures = {"mb": size, "cpu_s": cpu, "mb_per_cpu_s": round(float(str(size)) / cpu, 2)}
         found.append({"engine": line["engine"], "rows": line["rows_in"], **figures})
         found[-1] |= {name: result[name] for name in ("tokens", "ids_sha256")}  # type: ignore[index]
+    return found
+
+
+def median(runs: list[list[dict[str, object]]]) -> list[dict[str, object]]:
+    """Of several runs of the same engines each engine's line of the median, with the times of all."""
+    found = []
+    for lines in zip(*runs, strict=True):
+        if any("skipped" in line for line in lines):
+            found.append(lines[0])
+            continue
+        ranked = sorted(lines, key=lambda line: float(str(line["cpu_s"])))
+        found.append(ranked[(len(ranked) - 1) // 2])
+        if len(ranked) > 1:
+            found[-1]["all_cpu_s"] = [line["cpu_s"] for line in lines]
     return found
 
 
@@ -163,6 +183,7 @@ def main() -> None:
         default=["gigatoken", *SLOW],
         help="peers to run beside ours; none after `--peers` alone",
     )
+    parser.add_argument("--repeats", type=int, default=1, help="processes of each engine")
     parser.add_argument("--json", type=Path, help="append the lines to this file, too")
     arguments = parser.parse_args()
     if not INPUT.exists():
@@ -176,12 +197,14 @@ def main() -> None:
             chosen = spaced(selected(rows, kind), arguments.rows)
             path = write(Path(folder, f"{kind}.jsonl"), chosen)
             few = write(Path(folder, f"{kind}-few.jsonl"), spaced(chosen, arguments.slow_rows))
-            # Ours before and after the peers, so that a machine that slows down shows.
-            lines = ours(path, arguments.tokenizer)
-            for engine in arguments.peers:
-                lines += peer(engine, few if engine in SLOW else path, arguments.tokenizer)
-            lines += ours(path, arguments.tokenizer)
-            for line in lines:
+            runs = []
+            for _ in range(arguments.repeats):
+                # Ours before and after the peers, so that a machine that slows down shows.
+                lines = ours(path, arguments.tokenizer)
+                for engine in arguments.peers:
+                    lines += peer(engine, few if engine in SLOW else path, arguments.tokenizer)
+                runs.append(lines + ours(path, arguments.tokenizer))
+            for line in median(runs):
                 say({"select": kind, "tokenizer": arguments.tokenizer.name, **line})
 
 
