@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import time
 from collections import defaultdict
 
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from zephyr_data import _core
+from zephyr_data import _core, deduplicate
 from zephyr_data.config import Config
 from zephyr_data.errors import ConfigError
 from zephyr_data.manifest import read_manifest
@@ -192,6 +193,19 @@ def test_texts_without_words_are_like_no_other(dedup):
     assert dedup(rows)[2] == {}
 
 
+def test_what_the_system_says_to_all_brings_none_together(dedup):
+    rng = random.Random(11)
+    always = {"role": "system", "content": " ".join(text(rng) for _ in range(5))}
+    rows = [chat(number, text(rng), text(rng)) for number in range(20)]
+    rows.append({"id": "again", "messages": rows[3]["messages"]})  # but for the system's words
+    for row in rows:
+        row["messages"] = [always, *row["messages"]]
+    rows[-1]["messages"][0] = {"role": "system", "content": "You are somebody else."}
+    assert told(dedup(rows)[2]) == {"again": ("near_duplicate", "c3")}
+    result = deduplicate([row["messages"] for row in rows])
+    assert result.dropped["row"].to_pylist() == [20]
+
+
 # ---- preferences ----
 
 
@@ -226,6 +240,25 @@ def test_reasons_of_preferences(dedup):
         "p3": ("no_signal", None),
         "p5": ("near_duplicate_prompt", "p4"),
     }
+
+
+def test_what_goes_with_a_contradicted_row_names_that_row(dedup):
+    rng = random.Random(12)
+    prompt, good, bad = text(rng), text(rng), text(rng)
+    rows = [pair(0, prompt, good, bad), pair(1, prompt, edited(rng, bad), edited(rng, good))]
+    near = [(edited(rng, good), edited(rng, bad)) for _ in range(2)]
+    rows += [pair(number, prompt, *answers) for number, answers in zip((2, 3), near, strict=True)]
+    rows.append(pair(4, prompt, *(answer.upper() for answer in near[0])))  # p2 again
+    folder, kept, rejects = dedup(rows, threshold=0.7)
+    assert kept == []
+    assert told(rejects) == {f"p{number}": ("contradiction", None) for number in range(5)}
+    for name in ("p2", "p3", "p4"):
+        detail = re.fullmatch(
+            r"similarity (0\.\d{4}) to `p0`, to which `p1` prefers the opposite",
+            rejects[name]["detail"],
+        )
+        assert float(detail[1]) >= 0.7
+    assert pq.read_table(folder / "clusters.parquet").num_rows == 0
 
 
 def test_a_long_prompt_does_not_hide_that_answers_differ(dedup):

@@ -204,6 +204,13 @@ def test_a_record_batch_and_polars():
     assert result.dropped["kept_row"].to_list() == [0]
 
 
+def test_what_is_no_number_is_the_least_score():
+    texts = [" ".join(f"w{number}" for number in range(99)) + end for end in ("", " x", " y")]
+    table = pa.table({"text": texts, "score": [float("nan"), 9.0, None]})
+    result = deduplicate(table, keep="best_score", score="score")
+    assert result.kept["score"].to_pylist() == [9.0]
+
+
 TEXTS = pa.table({"text": ["a", "b"]})
 BAD = {
     "no table": (

@@ -145,6 +145,15 @@ impl<'a> Output<'a> {
             Fate::NoSignal { similarity } => {
                 (NO_SIGNAL, format!("similarity {similarity:.4} between `chosen` and `rejected`"), None)
             }
+            Fate::Near { kept, similarity } if !self.fates.stays(kept) => {
+                let opposite = match self.fates.get(kept)? {
+                    Fate::Contradiction { other, .. } => {
+                        format!(", to which `{}` prefers the opposite", self.id(other)?)
+                    }
+                    _ => String::new(), // nothing else takes a row that stays for others
+                };
+                (CONTRADICTION, format!("similarity {similarity:.4} to `{}`{opposite}", self.id(kept)?), None)
+            }
             Fate::Near { kept, similarity } => {
                 let compare = self.near.compare;
                 let chained = self.near.policy == Policy::Component && similarity < self.near.threshold;

@@ -206,7 +206,7 @@ impl Job<'_> {
             Spoken::Chat(messages) => messages,
         };
         let counts = |role: Role| match self.near.compare {
-            Compare::Conversation => true,
+            Compare::Conversation => role != Role::System,
             Compare::Assistant => role == Role::Assistant,
             Compare::Prompt => role == Role::User,
         };

@@ -63,7 +63,8 @@ impl Fates {
     }
 
     /// Brings the fates of rows in line that go for the sake of a row that goes, too: where that one has somebody who stays
-    /// for it, it stands for both; where it goes for itself, both go for the same reason.
+    /// for it, it stands for both; where it goes for itself, both go for the same reason. Near-duplicates of a row that is
+    /// contradicted keep their fate, which names that row.
     ///
     /// Gives the rows that stay for near-duplicates.
     pub(super) fn settle(&mut self) -> Result<Numbered> {
@@ -71,17 +72,19 @@ impl Fates {
             if let Fate::Near { kept, .. } = self.get(row)?
                 && !self.stays(kept)
             {
-                let fate = self.get(kept)?;
-                self.set(row, fate)?;
+                match self.get(kept)? {
+                    Fate::Contradiction { .. } => {}
+                    fate => self.set(row, fate)?,
+                }
             }
         }
         let mut representatives = Bits::new(self.len());
         for row in self.gone() {
             match self.get(row)? {
-                Fate::Near { kept, .. } => representatives.set(kept, true),
+                Fate::Near { kept, .. } if self.stays(kept) => representatives.set(kept, true),
                 Fate::Exact { of, .. } if !self.stays(of) => match self.get(of)? {
                     Fate::Keep | Fate::Exact { .. } => {}
-                    Fate::Near { kept, .. } => self.set(row, Fate::Exact { of, kept })?,
+                    Fate::Near { kept, .. } if self.stays(kept) => self.set(row, Fate::Exact { of, kept })?,
                     alone => self.set(row, alone)?,
                 },
                 _ => {}
@@ -191,7 +194,7 @@ mod tests {
             assert_eq!((representatives.count(), representatives.number(0)), (1, Some(0)));
             let settled = (0..8).map(|row| fates.get(row)).collect::<Result<Vec<_>>>()?;
             let chained = Fate::Exact { of: 1, kept: 0 };
-            assert_eq!(settled, [Fate::Keep, near(0), chained, opposite, opposite, opposite, exact(0), opposite]);
+            assert_eq!(settled, [Fate::Keep, near(0), chained, opposite, near(3), opposite, exact(0), near(3)]);
             Ok(())
         })
         .unwrap();

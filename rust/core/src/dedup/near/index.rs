@@ -5,6 +5,11 @@
 //! only rows that meet in their prefixes need be compared; and where they first meet bounds what they can have in common
 //! (prefix and position filter of set similarity joins: Chaudhuri et al. 2006, Xiao et al. 2008). Rare shingles come first
 //! in the order, so that a boilerplate that many rows share brings none of them together.
+//!
+//! Of m shingles of the smaller set at least ceil(2t / (1 + t) * m) are common, so its first common one is among the first
+//! m - ceil(2t / (1 + t) * m) + 1: an early place. Late places, where a boilerplate begins if it begins in the prefix at
+//! all, have lists of their own, and a late place is not looked for in them: rows that share nothing but a boilerplate do not
+//! even go through each other's lists.
 
 use super::document::Document;
 
@@ -77,7 +82,17 @@ pub(super) struct Index<'a> {
     met: Vec<u32>,
     search: u32,
     prefix: Vec<(u32, u64)>,
+    /// Places before this one are early: the smaller one of two similar sets meets the other one before it.
+    early: usize,
     bytes: usize,
+    /// Entries that searches went through.
+    #[cfg(test)]
+    walked: usize,
+}
+
+/// The number of a list for late places: another than that for early ones.
+fn late(number: u64) -> u64 {
+    number.rotate_left(17) ^ 0x9E37_79B9_7F4A_7C15
 }
 
 impl<'a> Index<'a> {
@@ -94,7 +109,10 @@ impl<'a> Index<'a> {
             met: Vec::new(),
             search: 0,
             prefix: Vec::new(),
+            early: 0,
             bytes: 0,
+            #[cfg(test)]
+            walked: 0,
         }
     }
 
@@ -124,8 +142,9 @@ impl<'a> Index<'a> {
         if self.counts.is_some() {
             self.rank(&document);
             for position in 0..self.prefix.len() {
-                let entry =
-                    Entry { number: self.prefix[position].1, document: number, position: position as u32, next: NONE };
+                let shingle = self.prefix[position].1;
+                let list = if position < self.early { shingle } else { late(shingle) };
+                let entry = Entry { number: list, document: number, position: position as u32, next: NONE };
                 self.entries.push(entry);
                 self.link(self.entries.len() - 1, &mut same);
             }
@@ -154,8 +173,11 @@ impl<'a> Index<'a> {
         let (Some(counts), size @ 1..) = (self.counts, document.len()) else { return };
         self.prefix.extend(document.numbers().map(|number| (counts.of(number), number)));
         #[expect(clippy::cast_sign_loss, reason = "at least 1")]
-        let least_common = (self.threshold * size as f64 - SLACK).ceil().max(1.0) as usize;
+        let least = |share: f64| (share * size as f64 - SLACK).ceil().max(1.0) as usize;
+        let least_common = least(self.threshold);
         let length = size - least_common + 1;
+        // The smaller one of two similar sets has at least that share of its own in common with the other one.
+        self.early = size - least(2.0 * self.threshold / (1.0 + self.threshold)) + 1;
         if length < size {
             self.prefix.select_nth_unstable(length - 1);
             self.prefix.truncate(length);
@@ -181,28 +203,35 @@ impl<'a> Index<'a> {
         }
         self.rank(document);
         self.search += 1;
+        let early = self.early;
         for position in 0..self.prefix.len() {
             let number = self.prefix[position].1;
-            let list = number as usize & (self.heads.len() - 1);
-            let mut at = self.heads[list];
-            while at != NONE {
-                let entry = self.entries[at as usize];
-                at = entry.next;
-                let other = entry.document as usize;
-                if entry.number != number || self.met[other] == self.search {
-                    continue;
-                }
-                let other_size = self.documents[other].len();
-                let needed = (self.threshold / (1.0 + self.threshold) * (size + other_size) as f64 - SLACK).ceil();
-                // They have met nowhere before, so all that they have in common lies from here on.
-                let most = (size - position).min(other_size - entry.position as usize);
-                if most as f64 >= needed && self.fits(size, other_size) {
-                    self.met[other] = self.search;
-                    match visit(self, entry.document) {
-                        Next::On => {}
-                        Next::PastCluster if self.mixed[list] => {}
-                        Next::PastCluster => break,
-                        Next::Stop => return,
+            // Two late places are no first meeting of sets that are similar enough.
+            for number in std::iter::once(number).chain((position < early).then(|| late(number))) {
+                let list = number as usize & (self.heads.len() - 1);
+                let mut at = self.heads[list];
+                while at != NONE {
+                    let entry = self.entries[at as usize];
+                    at = entry.next;
+                    #[cfg(test)]
+                    {
+                        self.walked += 1;
+                    }
+                    let other = entry.document as usize;
+                    if entry.number != number || self.met[other] == self.search {
+                        continue;
+                    }
+                    let other_size = self.documents[other].len();
+                    let needed = (self.threshold / (1.0 + self.threshold) * (size + other_size) as f64 - SLACK).ceil();
+                    let most = (size - position).min(other_size - entry.position as usize);
+                    if most as f64 >= needed && self.fits(size, other_size) {
+                        self.met[other] = self.search;
+                        match visit(self, entry.document) {
+                            Next::On => {}
+                            Next::PastCluster if self.mixed[list] => {}
+                            Next::PastCluster => break,
+                            Next::Stop => return,
+                        }
                     }
                 }
             }
@@ -269,5 +298,24 @@ mod tests {
             index.push(row as u32, document, |_, _| false);
         }
         assert_eq!(met, 0);
+    }
+
+    /// A boilerplate of eight ninths, which reaches into the prefix: most shingles but not enough of them are common.
+    #[test]
+    fn rows_that_share_a_boilerplate_do_not_go_through_each_other() {
+        let boilerplate = (0..400).map(|word| format!("same{word}")).collect::<Vec<_>>().join(" ");
+        let own = |row: usize| (0..52).map(|word| format!(" own{row}x{word}")).collect::<Vec<_>>().concat();
+        let documents: Vec<Document> = (0..300).map(|row| document(&(boilerplate.clone() + &own(row)))).collect();
+        let mut counts = Counts::new(1 << 17, 1 << 20);
+        for document in &documents {
+            counts.add(document);
+        }
+        let mut index = Index::new(0.8, Some(&counts));
+        for (row, document) in documents.into_iter().enumerate() {
+            index.visit(&document, |_, _| Next::On);
+            index.push(row as u32, document, |_, _| false);
+        }
+        // A list for each own shingle of each row, and what falls into one list by chance; 40 shared ones would be 2 million.
+        assert!(index.walked < 20_000, "{}", index.walked);
     }
 }

@@ -125,9 +125,14 @@ pub fn pairs<T: AsRef<str>>(texts: &[T], options: &Options) -> Result<Vec<Match>
     Ok(found)
 }
 
+/// A score; what is no number, or is not there, is as low as it gets.
+pub fn number_or_least(score: Option<f64>) -> f64 {
+    score.filter(|score| !score.is_nan()).unwrap_or(f64::NEG_INFINITY)
+}
+
 /// Which of two rows has the higher score.
 pub fn by_score(scores: &[Option<f64>], a: u32, b: u32) -> std::cmp::Ordering {
-    let score = |row: u32| scores.get(row as usize).copied().flatten().unwrap_or(f64::NEG_INFINITY);
+    let score = |row: u32| number_or_least(scores.get(row as usize).copied().flatten());
     score(b).total_cmp(&score(a)).then(a.cmp(&b))
 }
 

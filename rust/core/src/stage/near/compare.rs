@@ -2,16 +2,19 @@
 
 use super::runs::Pair;
 use super::{Compare, Keep, NearOptions};
-use crate::dedup::near::Bands;
 use crate::dedup::near::document::{Document, normalize};
 use crate::dedup::near::sketch::Sketcher;
+use crate::dedup::near::{Bands, number_or_least};
 use crate::error::Result;
 use crate::record::{Kind, Role};
 use crate::schema::{MessagesView, RowsView};
 
 /// The parts of a row that are compared, one string each: turns with a line feed between them.
 pub(in crate::stage) fn parts(rows: &RowsView<'_>, index: usize, kind: Kind, compare: Compare) -> Vec<String> {
-    let all = |list: &MessagesView<'_>| join(list.get(index).map(|(_, content)| content));
+    // What the system says is often the same in all rows, and longer than the rest.
+    let all = |list: &MessagesView<'_>| {
+        join(list.get(index).filter(|(role, _)| *role != Role::System.as_str()).map(|(_, content)| content))
+    };
     let of = |list: &MessagesView<'_>, role: Role| {
         join(list.get(index).filter(|(name, _)| *name == role.as_str()).map(|(_, content)| content))
     };
@@ -87,14 +90,15 @@ pub(in crate::stage) fn sketch(rows: &RowsView<'_>, kind: Kind, options: &NearOp
         match options.keep {
             Keep::First => {}
             Keep::Longest => batch.wishes.push(!parts.iter().map(|part| part.len() as u64).sum::<u64>()),
-            Keep::BestScore => batch.wishes.push(!rank(rows.score_chosen(index).unwrap_or(f64::NEG_INFINITY))),
+            Keep::BestScore => batch.wishes.push(!rank(rows.score_chosen(index))),
         }
     }
     Ok(batch)
 }
 
-/// A number in the order of [`f64::total_cmp`].
-fn rank(score: f64) -> u64 {
+/// A score in the order of [`f64::total_cmp`]; what is no number comes below all that are.
+fn rank(score: Option<f64>) -> u64 {
+    let score = number_or_least(score);
     let bits = score.to_bits();
     if score.is_sign_negative() { !bits } else { bits | 1 << 63 }
 }
@@ -160,8 +164,10 @@ mod tests {
 
     #[test]
     fn scores_are_ranked_as_they_compare() {
-        let mut scores = [f64::NEG_INFINITY, -7.5, -0.0, 0.0, 1e-300, 2.0, 8.5, f64::INFINITY, f64::NAN];
-        scores.sort_by(f64::total_cmp);
-        assert!(scores.windows(2).all(|pair| rank(pair[0]) < rank(pair[1])));
+        let scores = [f64::NEG_INFINITY, -7.5, -0.0, 0.0, 1e-300, 2.0, 8.5, f64::INFINITY];
+        assert!(scores.is_sorted_by(|a, b| rank(Some(*a)) < rank(Some(*b))));
+        for nothing in [None, Some(f64::NAN), Some(-f64::NAN)] {
+            assert_eq!(rank(nothing), rank(Some(f64::NEG_INFINITY)));
+        }
     }
 }

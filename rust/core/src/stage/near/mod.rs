@@ -40,9 +40,9 @@ const MOST_BUFFERS: usize = 32 << 20;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Compare {
-    /// What the user says; for preferences the whole prompt.
+    /// What the user says; for preferences the prompt.
     Prompt,
-    /// All turns; for preferences the prompt and both answers, each for itself.
+    /// All turns but those of the system; for preferences the prompt and both answers, each for itself.
     #[default]
     Conversation,
     /// What the assistant says; for preferences both answers, each for itself.
