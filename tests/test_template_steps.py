@@ -40,6 +40,8 @@ EQUAL = r"""
 """.strip().splitlines()
 # Each printed something else than transformers once: equal, or refused here, or transformers fails as well.
 DIFFERED = r"""
+{% for c in 'abc' %}{% for x in [] %}{% else %}{{ loop.length }}{{ loop.last }}{% endfor %}{% endfor %}
+{% for c in 'abc' %}{% for x in [1, 2] if loop.last %}{{ x }}{% endfor %}{% endfor %}
 {{ 1 if ([]|reverse) else 2 }}
 {{ 1 if ([]|map('upper')) else 2 }}
 {{ 1 if ({}|items) else 2 }}

@@ -248,10 +248,12 @@ impl Rebuild {
         let outer = std::mem::take(&mut self.names_loop);
         self.recursive += usize::from(node.recursive);
         let filter_expr = node.filter_expr.as_ref().map(|filter| self.solid(filter));
+        // In the filter and behind `else` it is the loop around this one.
+        let outer = outer || self.names_loop;
         let body = self.body(&node.body);
         self.recursive -= usize::from(node.recursive);
-        let else_body = self.body(&node.else_body);
         let counted = std::mem::replace(&mut self.names_loop, outer);
+        let else_body = self.body(&node.else_body);
         let iter = filter(if counted { bounds::COUNTED } else { bounds::TOUCH }, iter, Vec::new());
         Spanned::new(
             ast::ForLoop { target, iter, filter_expr, recursive: node.recursive, body, else_body },
