@@ -38,6 +38,29 @@ pub struct Join<'a, L> {
     pub load: L,
 }
 
+/// No place: a block has fewer rows.
+const NONE: u32 = u32::MAX;
+
+/// By place, the first opposite that was found, and how similar it is.
+struct Firsts {
+    others: Vec<u32>,
+    similarities: Vec<f64>,
+}
+
+impl Firsts {
+    fn lacks(&self, place: u32) -> bool {
+        self.others[place as usize] == NONE
+    }
+
+    /// Enters an opposite of a place that lacks one.
+    fn set(&mut self, place: u32, other: u32, similarity: f64) {
+        if self.lacks(place) {
+            self.others[place as usize] = other;
+            self.similarities[place as usize] = similarity;
+        }
+    }
+}
+
 /// Documents that were read to be counted, by place, for as long as nobody has taken them.
 type Held = Vec<Option<Document>>;
 
@@ -130,8 +153,8 @@ impl<L: FnMut(u32) -> Result<Document>> Join<'_, L> {
         Ok((0..self.rows.len() as u32).map(|place| clusters.first(place)).collect())
     }
 
-    /// All pairs of rows of which one is similar to the other with its parts in this order; `[0]` for rows of one part.
-    pub fn pairs(&mut self, order: &[usize], emit: &mut impl FnMut(Match)) -> Result<()> {
+    /// All pairs of similar rows.
+    pub fn pairs(&mut self, emit: &mut impl FnMut(Match)) -> Result<()> {
         let (counts, mut held) = self.counts()?;
         let mut rest: Vec<u32> = (0..self.rows.len() as u32).collect();
         while !rest.is_empty() {
@@ -139,10 +162,8 @@ impl<L: FnMut(u32) -> Result<Document>> Join<'_, L> {
             let mut later = Vec::new();
             for place in rest {
                 let (row, document) = (self.rows[place as usize], self.document(place, &mut held)?);
-                let reordered = (!order.is_sorted()).then(|| document.reordered(order));
-                let probe = reordered.as_ref().unwrap_or(&document);
-                index.visit(probe, |index, number| {
-                    if let Some(similarity) = index.document(number).similar(probe, self.threshold) {
+                index.visit(&document, |index, number| {
+                    if let Some(similarity) = index.document(number).similar(&document, self.threshold) {
                         emit(Match { row, other: index.row(number), similarity });
                     }
                     Next::On
@@ -154,6 +175,60 @@ impl<L: FnMut(u32) -> Result<Document>> Join<'_, L> {
                 }
             }
             rest = later;
+        }
+        Ok(())
+    }
+
+    /// Each row that is similar to others with its parts in `order`, with the one of them that has the least number. The
+    /// order must be its own inverse, as the swap of two parts is.
+    ///
+    /// Twelve bytes a row are held besides the budget, however many pairs there are.
+    pub fn first_opposites(&mut self, order: &[usize], emit: &mut impl FnMut(Match)) -> Result<()> {
+        let (counts, mut held) = self.counts()?;
+        let mut rest: Vec<u32> = (0..self.rows.len() as u32).collect();
+        // Rows come by number here, and each meets those before it in that order, too. So the opposite that is found first
+        // is the first one, and two rows that have theirs need not be compared.
+        rest.sort_unstable_by_key(|&place| self.rows[place as usize]);
+        let mut firsts = Firsts { others: vec![NONE; rest.len()], similarities: vec![0.0; rest.len()] };
+        let mut candidates = Vec::new();
+        while !rest.is_empty() {
+            let mut index = Index::new(self.threshold, counts.as_ref());
+            let mut later = Vec::new();
+            for place in rest {
+                let document = self.document(place, &mut held)?;
+                let probe = document.reordered(order);
+                candidates.clear();
+                // This index numbers places, not rows.
+                index.visit(&probe, |index, number| {
+                    if firsts.lacks(place) || firsts.lacks(index.row(number)) {
+                        candidates.push(number);
+                    }
+                    Next::On
+                });
+                candidates.sort_unstable();
+                for &number in &candidates {
+                    let other = index.row(number);
+                    if (firsts.lacks(place) || firsts.lacks(other))
+                        && let Some(similarity) = index.document(number).similar(&probe, self.threshold)
+                    {
+                        firsts.set(place, other, similarity);
+                        firsts.set(other, place, similarity);
+                    }
+                }
+                if later.is_empty() && index.has_room(self.budget / 2) {
+                    index.push(place, document, |_, _| false);
+                } else {
+                    later.push(place);
+                }
+            }
+            rest = later;
+        }
+        // What is emitted takes memory, too.
+        drop((counts, held, candidates));
+        for ((&row, other), similarity) in self.rows.iter().zip(firsts.others).zip(firsts.similarities) {
+            if other != NONE {
+                emit(Match { row, other: self.rows[other as usize], similarity });
+            }
         }
         Ok(())
     }
@@ -261,16 +336,65 @@ mod tests {
             let [direct, component, pairs] = plain(&texts, &rows);
             prop_assert_eq!(sorted(|mut emit| join(&texts, &rows, budget).direct(&mut emit)), direct);
             prop_assert_eq!(sorted(|mut emit| join(&texts, &rows, budget).component(&mut emit)), component);
-            prop_assert_eq!(sorted(|mut emit| join(&texts, &rows, budget).pairs(&[0], &mut emit)), pairs);
+            prop_assert_eq!(sorted(|mut emit| join(&texts, &rows, budget).pairs(&mut emit)), pairs);
         }
     }
 
     #[test]
-    fn pairs_in_another_order_of_parts_are_the_opposites() {
+    fn opposites_have_their_parts_in_another_order() {
         let texts = ["p q r s t|yes it is|no it is not", "x|y|z", "p q r s t|no it is not|yes it is"].map(String::from);
-        let found = sorted(|mut emit| join(&texts, &[0, 1, 2], 1 << 20).pairs(&[0, 2, 1], &mut emit));
-        assert_eq!(found, [(2, 0, 1.0f64.to_bits())]);
-        assert!(sorted(|mut emit| join(&texts, &[0, 1, 2], 1 << 20).pairs(&[0, 1, 2], &mut emit)).is_empty());
+        let found = sorted(|mut emit| join(&texts, &[0, 1, 2], 1 << 20).first_opposites(&[0, 2, 1], &mut emit));
+        assert_eq!(found, [(0, 2, 1.0f64.to_bits()), (2, 0, 1.0f64.to_bits())]);
+        let same = sorted(|mut emit| join(&texts, &[0, 1, 2], 1 << 20).first_opposites(&[0, 1, 2], &mut emit));
+        assert!(same.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn the_first_opposites_are_those_of_all_pairs_whatever_the_memory_and_the_order(
+            texts in prop::collection::vec("[ab]( [ab]){2,8}\\|([ab] ){5,7}\\|([ab] ){5,7}", 1..60),
+            budget in prop::sample::select(vec![0, 3000, 1 << 20]),
+            threshold in prop::sample::select(vec![0.2, 0.5, 1.0]),
+            seed in any::<u32>(),
+        ) {
+            let documents: Vec<Document> = texts.iter().map(|text| document(text)).collect();
+            let mut rows: Vec<u32> = (0..texts.len() as u32).collect();
+            rows.sort_by_key(|&row| (row + 1).wrapping_mul(seed | 1));
+            let mut expected = Vec::new();
+            for row in 0..texts.len() {
+                let swapped = documents[row].reordered(&[0, 2, 1]);
+                let first = (0..texts.len()).find(|&other| other != row && documents[other].similarity(&swapped) >= threshold);
+                expected.extend(first.map(|other| {
+                    (row as u32, other as u32, documents[other].similarity(&swapped).to_bits())
+                }));
+            }
+            let load = |row: u32| Ok(documents[row as usize].clone());
+            let mut join = Join { threshold, budget, rows: &rows, load };
+            prop_assert_eq!(sorted(|mut emit| join.first_opposites(&[0, 2, 1], &mut emit)), expected);
+        }
+    }
+
+    #[test]
+    fn two_camps_of_opposites_make_one_match_a_row() {
+        let words = |name: &str, count: usize| (0..count).map(|at| format!("{name}{at} ")).collect::<Vec<_>>().concat();
+        let (prompt, a, b) = (words("p", 60), words("a", 60), words("b", 60));
+        // Those of one camp differ in the prompt, those of the other one in the answer; all across are opposites.
+        let texts: Vec<String> = (0..400)
+            .map(|row| match row % 2 {
+                0 => format!("{prompt}{}|{a}|{b}", words(&format!("x{row}x"), 9)),
+                _ => format!("{prompt}|{b}{}|{a}", words(&format!("y{row}y"), 9)),
+            })
+            .collect();
+        let documents: Vec<Document> = texts.iter().map(|text| document(text)).collect();
+        for rows in [(0..400).collect::<Vec<u32>>(), (0..400).rev().collect()] {
+            for budget in [1 << 16, 1 << 28] {
+                let load = |row: u32| Ok(documents[row as usize].clone());
+                let mut join = Join { threshold: 0.7, budget, rows: &rows, load };
+                let found = sorted(|mut emit| join.first_opposites(&[0, 2, 1], &mut emit));
+                let pairs: Vec<(u32, u32)> = found.iter().map(|&(row, other, _)| (row, other)).collect();
+                assert_eq!(pairs, (0..400).map(|row| (row, 1 - row % 2)).collect::<Vec<_>>());
+            }
+        }
     }
 
     #[test]

@@ -120,7 +120,7 @@ pub fn duplicates<T: AsRef<str>>(
 /// All pairs of texts that are similar, ordered by the later one, then the earlier one.
 pub fn pairs<T: AsRef<str>>(texts: &[T], options: &Options) -> Result<Vec<Match>> {
     let mut found = Vec::new();
-    for_each_block(texts, options, |block| join_of(texts, options, block).pairs(&[0], &mut |pair| found.push(pair)))?;
+    for_each_block(texts, options, |block| join_of(texts, options, block).pairs(&mut |pair| found.push(pair)))?;
     found.sort_unstable_by_key(|pair| (pair.row, pair.other));
     Ok(found)
 }

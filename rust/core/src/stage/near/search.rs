@@ -5,7 +5,7 @@ use super::compare::{self, BatchTexts};
 use super::comparison::Comparison;
 use super::log::{Log, LogWriter};
 use super::prompts::Prompts;
-use super::runs::{Keys, Pair, Sorted, Sorter, Wide};
+use super::runs::{Pair, Sorter};
 use super::scratch::Scratch;
 use super::{Compare, NearOptions};
 use crate::dedup::near::join::Match;
@@ -151,33 +151,16 @@ impl<'a> Search<'a> {
             tick,
         )?;
         if options.finds_contradictions(kind) {
-            // By row, then by its opposite.
-            let mut opposites = Sorter::new(scratch, ("opposites", Keys::Any), usize::MAX, bytes, workers);
+            let stays = fates.staying();
             compare.each(
                 &members,
                 &texts,
-                |join, found| join.pairs(&[0, 2, 1], &mut |pair| found.push(pair)),
-                |row| fates.stays(row),
-                |Match { row, other, similarity }| {
-                    opposites.push((u64::from(row) << 32 | u64::from(other), similarity.to_bits(), row))?;
-                    opposites.push((u64::from(other) << 32 | u64::from(row), similarity.to_bits(), other))
-                },
+                |join, found| join.first_opposites(&[0, 2, 1], &mut |opposite| found.push(opposite)),
+                |row| stays.get(row),
+                |Match { row, other, similarity }| fates.set(row, Fate::Contradiction { other, similarity }),
                 tick,
             )?;
-            contradict(&opposites.finish()?, fates)?;
         }
         Ok(Found { ids, representatives: fates.settle()?, is_test })
     }
-}
-
-/// Of each row's opposites the first one is the reason why it goes.
-fn contradict(opposites: &Sorted<Wide>, fates: &mut Fates) -> Result<()> {
-    let (mut items, mut before) = (opposites.items()?, None);
-    while let Some((pair, similarity, row)) = items.next()? {
-        if before != Some(row) {
-            fates.set(row, Fate::Contradiction { other: pair as u32, similarity: f64::from_bits(similarity) })?;
-            before = Some(row);
-        }
-    }
-    Ok(())
 }
