@@ -105,6 +105,7 @@ pub fn dedup(dir: &Path, options: &DedupOptions, workers: usize, observer: Obser
     inputs.extend(benchmarks.entries(&mut ticker)?);
     let kind = clean.kind();
     let rows_total: u64 = clean.files.iter().filter(|file| holds_rows(file)).filter_map(|file| file.rows).sum();
+    check_rows(&dir.join("clean"), rows_total)?;
     if options.near.enabled {
         options.near.check(kind, rows_total, 0)?;
     }
@@ -150,6 +151,19 @@ pub fn dedup(dir: &Path, options: &DedupOptions, workers: usize, observer: Obser
             Ok(text_bytes)
         })
     })
+}
+
+/// Rows are numbered with 32 bits, the last of which means none.
+fn check_rows(clean: &Path, rows_total: u64) -> Result<()> {
+    let most = u32::MAX - 1;
+    if rows_total > u64::from(most) {
+        return Err(Error::Format {
+            path: clean.display().to_string(),
+            message: format!("it has more than {most} rows: {rows_total}"),
+            hint: "give it in parts".into(),
+        });
+    }
+    Ok(())
 }
 
 /// What all passes share.
@@ -331,4 +345,17 @@ fn split(
     let contents = staying.flat_map(|index| rows.lists().iter().flat_map(move |list| list.get(index)));
     let text_bytes = contents.map(|(_, content)| content.len() as u64).sum();
     Ok((kept, text_bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_rows_than_can_be_numbered_are_refused() {
+        let most = u64::from(u32::MAX) - 1;
+        assert!(check_rows(Path::new("clean"), most).is_ok());
+        let message = check_rows(Path::new("clean"), most + 1).unwrap_err().to_string();
+        assert!(message.contains("it has more than 4294967294 rows: 4294967295"), "{message}");
+    }
 }
