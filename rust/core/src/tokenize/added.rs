@@ -3,6 +3,7 @@
 //! They are looked for leftmost first and of those the longest, as the `tokenizers` crate does it; what lies between them are
 //! stretches of text. Where contents must not be read as special tokens, the search knows which places are only text.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use aho_corasick::{AhoCorasick, Input, MatchKind};
@@ -25,6 +26,30 @@ pub(super) enum Part<'a> {
 pub(super) struct Added {
     pub(super) tokens: Vec<(u32, AddedToken)>,
     pub(super) finder: AhoCorasick,
+    borders: Borders,
+}
+
+/// Which borders between characters a token may lie over. Texts have many borders and vocabularies thousands of added tokens, so
+/// the tokens are read once.
+#[derive(Debug)]
+struct Borders {
+    /// One takes white space beside it, so that any border may be its own.
+    strip: bool,
+    /// All contents are ASCII.
+    ascii: bool,
+    /// The characters that stand side by side in a content.
+    inside: HashSet<(char, char)>,
+}
+
+impl Borders {
+    fn new(tokens: &[(u32, AddedToken)]) -> Borders {
+        let pairs = |content: &str| content.chars().zip(content.chars().skip(1)).collect::<Vec<_>>();
+        Borders {
+            strip: tokens.iter().any(|(_, token)| token.lstrip || token.rstrip),
+            ascii: tokens.iter().all(|(_, token)| token.content.is_ascii()),
+            inside: tokens.iter().flat_map(|(_, token)| pairs(&token.content)).collect(),
+        }
+    }
 }
 
 /// How a match lies to the spans that hold only text.
@@ -70,21 +95,31 @@ impl Added {
     pub(super) fn new(tokens: Vec<(u32, AddedToken)>, pattern: impl Fn(&str) -> Result<String>) -> Result<Added> {
         let patterns = tokens.iter().map(|(_, token)| pattern(&token.content)).collect::<Result<Vec<_>>>()?;
         let patterns: Vec<&str> = patterns.iter().map(String::as_str).collect();
-        Ok(Added { finder: automaton(&patterns)?, tokens })
+        Ok(Added { finder: automaton(&patterns)?, borders: Borders::new(&tokens), tokens })
     }
 
     /// Whether one of them may lie over a border between `left` and `right`, or eat up white space there.
     pub(super) fn may_cross(&self, left: char, right: char) -> bool {
-        let both = String::from_iter([left, right]);
-        self.tokens.iter().any(|(_, token)| token.lstrip || token.rstrip || token.content.contains(&both))
+        #[cfg(test)]
+        looks::COUNT.with(|count| count.set(count.get() + 1));
+        self.may_cross_all() || self.borders.inside.contains(&(left, right))
+    }
+
+    /// Whether [`Added::may_cross`] says yes to all borders.
+    pub(super) fn may_cross_all(&self) -> bool {
+        self.borders.strip
     }
 
     /// The same for tokens that are looked for in normalized text: what stands beside the border may be another character
     /// there, and so may what the token's content says. Only between ASCII and for tokens of ASCII are both what they seem.
     pub(super) fn may_cross_normalized(&self, left: char, right: char) -> bool {
-        let plain =
-            left.is_ascii() && right.is_ascii() && self.tokens.iter().all(|(_, token)| token.content.is_ascii());
-        !self.is_empty() && (!plain || self.may_cross(left, right))
+        !self.is_empty()
+            && (self.may_cross_all_normalized() || !left.is_ascii() || !right.is_ascii() || self.may_cross(left, right))
+    }
+
+    /// Whether [`Added::may_cross_normalized`] says yes to all borders.
+    pub(super) fn may_cross_all_normalized(&self) -> bool {
+        self.may_cross_all() || !self.borders.ascii
     }
 
     /// Whether there are none.
@@ -191,4 +226,63 @@ fn place(part: &NormalizedString, range: Range<usize>) -> Option<Range<usize>> {
 
 pub(super) fn automaton(patterns: &[&str]) -> Result<AhoCorasick> {
     AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(patterns).map_err(|error| failed(&error))
+}
+
+/// How many borders were looked up on this thread.
+#[cfg(test)]
+pub(super) mod looks {
+    use std::cell::Cell;
+
+    thread_local! {
+        pub(in crate::tokenize) static COUNT: Cell<usize> = const { Cell::new(0) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn added(contents: &[(String, bool, bool)]) -> Added {
+        let token = |(content, lstrip, rstrip): &(String, bool, bool)| {
+            AddedToken::from(content.as_str(), true).lstrip(*lstrip).rstrip(*rstrip)
+        };
+        let tokens = (0..).zip(contents.iter().map(token)).collect();
+        Added::new(tokens, |content| Ok(content.to_string())).unwrap()
+    }
+
+    /// The definition: every token is searched for the two characters.
+    fn by_definition(added: &Added, left: char, right: char, normalized: bool) -> bool {
+        let both = String::from_iter([left, right]);
+        let crosses = |token: &AddedToken| token.lstrip || token.rstrip || token.content.contains(&both);
+        let plain = both.is_ascii() && added.tokens.iter().all(|(_, token)| token.content.is_ascii());
+        let any = added.tokens.iter().any(|(_, token)| crosses(token));
+        if normalized { !added.tokens.is_empty() && (!plain || any) } else { any }
+    }
+
+    /// A token that strips is rare, so that most sets have none.
+    fn contents() -> impl Strategy<Value = Vec<(String, bool, bool)>> {
+        let flag = || proptest::bool::weighted(0.05);
+        let content = prop_oneof![4 => "[ab<>]{1,4}", 1 => "[abé文]{1,4}"];
+        proptest::collection::vec((content, flag(), flag()), 0..5)
+    }
+
+    proptest! {
+        #[test]
+        fn borders_are_those_of_the_definition(contents in contents()) {
+            let added = added(&contents);
+            let (mut all, mut all_normalized) = (true, true);
+            for left in "ab<>é文 ".chars() {
+                for right in "ab<>é文 ".chars() {
+                    let expected = [false, true].map(|normalized| by_definition(&added, left, right, normalized));
+                    prop_assert_eq!([added.may_cross(left, right), added.may_cross_normalized(left, right)], expected);
+                    all &= expected[0];
+                    all_normalized &= expected[1];
+                }
+            }
+            // No content has a space, so only what crosses everything crosses these all.
+            prop_assert_eq!([added.may_cross_all(), added.may_cross_all_normalized()], [all, all_normalized]);
+        }
+    }
 }

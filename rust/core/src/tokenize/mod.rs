@@ -100,6 +100,11 @@ impl Engine {
         }
     }
 
+    /// Whether [`Engine::is_border`] says no to all borders.
+    fn has_no_border(&self) -> bool {
+        matches!(self, Engine::ByteLevel(engine) if engine.has_prefix())
+    }
+
     /// Whether stretches of text may get a space before them, so that their first token is not their own.
     fn adds_spaces(&self) -> bool {
         match self {
@@ -353,6 +358,9 @@ impl Tokenizer {
     /// The first place from `at` on where a text can be cut without another id; its end if there is none.
     fn border_from(&self, text: &str, at: usize) -> usize {
         let (Some(engine), Some((raw, normalized))) = (&self.engine, self.fallback.added()) else { return text.len() };
+        if engine.has_no_border() || raw.may_cross_all() || normalized.may_cross_all_normalized() {
+            return text.len();
+        }
         let begin = (at.min(text.len())..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
         let Some(mut left) = text[..begin].chars().next_back() else { return text.len() };
         for (place, right) in text[begin..].char_indices() {
@@ -412,6 +420,55 @@ mod tests {
         let (tokenizer, mut out) = (Tokenizer::from_json(json).unwrap(), vec![7]);
         tokenizer.encode_first("s t s s", 3, &mut Scratch::default(), &mut out).unwrap();
         assert_eq!(out, [7, 1, 0, 1]);
+    }
+
+    /// A byte-level tokenizer of single bytes with 3,000 added tokens, of which one has the attributes of `last`.
+    fn many_tokens(add_prefix_space: bool, last: &Value) -> Tokenizer {
+        let printable = ('!'..='~').chain('¡'..='¬').chain('®'..='ÿ').collect::<Vec<_>>();
+        let others = ('\u{100}'..).take(256 - printable.len());
+        let vocab: serde_json::Map<String, Value> =
+            printable.into_iter().chain(others).zip(0..).map(|(c, id)| (c.to_string(), id.into())).collect();
+        let token = |id: u32| {
+            serde_json::json!({"id": id, "content": format!("<extra_id_{id}>"), "special": true, "single_word": false,
+                "lstrip": false, "rstrip": false, "normalized": false})
+        };
+        let mut added: Vec<Value> = (256..3256).map(token).collect();
+        added.last_mut().unwrap().as_object_mut().unwrap().extend(last.as_object().unwrap().clone());
+        let json = serde_json::json!({
+            "version": "1.0", "added_tokens": added, "normalizer": null, "decoder": null, "post_processor": null,
+            "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": add_prefix_space, "trim_offsets": true, "use_regex": true},
+            "model": {"type": "BPE", "vocab": vocab, "merges": []},
+        });
+        Tokenizer::from_json(&json.to_string()).unwrap()
+    }
+
+    /// How many borders are looked up among the added tokens for the first ids of a text of 200 KB.
+    fn looks(tokenizer: &Tokenizer) -> usize {
+        let (text, mut out) = ("word ".repeat(40_000), Vec::new());
+        let count = || added::looks::COUNT.with(std::cell::Cell::get);
+        let before = count();
+        tokenizer.encode_first(&text, 10, &mut Scratch::default(), &mut out).unwrap();
+        assert!(tokenizer.is_fast());
+        assert_eq!(out, tokenizer_ids(tokenizer, &text)[..10]);
+        count() - before
+    }
+
+    fn tokenizer_ids(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
+        let mut out = Encoded::default();
+        tokenizer.encode(text, &mut out).unwrap();
+        out.ids
+    }
+
+    #[test]
+    fn no_border_is_looked_up_where_none_is_accepted() {
+        let of = |last: &Value| looks(&many_tokens(false, last));
+        assert_eq!(of(&serde_json::json!({"lstrip": true})), 0);
+        assert_eq!(of(&serde_json::json!({"rstrip": true})), 0);
+        assert_eq!(of(&serde_json::json!({"content": "<é>", "normalized": true})), 0);
+        assert_eq!(looks(&many_tokens(true, &serde_json::json!({}))), 0);
+        // Between words the first border does, and where a token lies over it each is looked up once in all tokens.
+        assert!((1..10).contains(&of(&serde_json::json!({}))));
+        assert!((30_000..=40_000).contains(&of(&serde_json::json!({"content": "d "}))));
     }
 
     #[test]
