@@ -254,7 +254,12 @@ BAD = {
         "there is no column `x`\nhint: name one with `score`",
     ),
     "no numbers": (TEXTS, {"keep": "best_score", "score": "text"}, DataError, "must hold numbers"),
-    "threshold": (TEXTS, {"threshold": 0.0}, ConfigError, "`dedup.threshold`"),
+    "threshold": (
+        TEXTS,
+        {"threshold": 0.0},
+        ConfigError,
+        "`dedup.threshold` must be above 0, found: `0.0`",
+    ),
     "compare": (TEXTS, {"compare": "all"}, ConfigError, "`dedup.compare`"),
     "bands": (TEXTS, {"bands": 100}, ConfigError, "bands"),
     "a null": (

@@ -7,7 +7,7 @@ import pytest
 
 from zephyr_data import _core
 from zephyr_data.config import Config
-from zephyr_data.errors import ConfigError
+from zephyr_data.errors import ConfigError, ManifestError
 from zephyr_data.summary import read_recall
 
 
@@ -18,6 +18,17 @@ def rows(count, words, seed=0):
         return " ".join(f"w{rng.randrange(5000)}" for _ in range(length))
 
     return [(text(words // 2), text(words), text(words)) for _ in range(count)]
+
+
+def test_a_flipped_bit_is_named(measure, tmp_path):
+    measure(rows(20, 30))
+    part = tmp_path / "out" / "clean" / "part-00000.arrow"
+    whole = bytearray(part.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    part.write_bytes(whole)
+    config = Config.load({}, {})
+    with pytest.raises(ManifestError, match="it is damaged: its bytes are not those of"):
+        _core.measure_recall(str(tmp_path / "out"), config.dedup_options(), lambda *_: None)
 
 
 @pytest.fixture

@@ -1,11 +1,13 @@
 """`show --rejects`: what was dropped, why, and for which row."""
 
 import json
+import random
 import re
+import time
 
 import pytest
 
-from zephyr_data import ConfigError
+from zephyr_data import ConfigError, ManifestError
 from zephyr_data.manifest import read_manifest
 from zephyr_data.rejects import read_rejects, render_reject, show_rejects, word_diff
 
@@ -104,6 +106,41 @@ def test_both_texts_can_be_read_from_a_diff():
     pieces = list(word_diff(left, right))
     assert "".join(text for kind, text in pieces if kind != "new") == left
     assert "".join(text for kind, text in pieces if kind != "gone") == right
+
+
+@pytest.mark.parametrize(
+    ("gone", "new"),
+    [
+        ("a b" * 500, "b a c" * 330),
+        *[
+            tuple(
+                " ".join(f"w{rng.randrange(150)}" for _ in range(10_000)) + "\n" for _ in range(2)
+            )
+            for rng in (random.Random(3),)
+        ],
+        ("x\n" * 20_000, "y\n" + "x\n" * 9_000 + "z\n" + "x\n" * 9_000),
+    ],
+    ids=["two words", "few words", "one line"],
+)
+def test_texts_that_repeat_themselves_are_compared_at_once(gone, new):
+    started = time.process_time()
+    pieces = list(word_diff(gone, new))
+    assert time.process_time() - started < 2
+    assert "".join(piece for kind, piece in pieces if kind != "new") == gone
+    assert "".join(piece for kind, piece in pieces if kind != "gone") == new
+
+
+@pytest.mark.parametrize("cut", [0, 40])
+def test_a_damaged_stage_is_named(prepare, examples, tmp_path, cut):
+    out = tmp_path / "out"
+    prepare(examples / "chats.jsonl", out)
+    path = next((out / "dedup" / "rejects").glob("*.arrow"))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-cut] if cut else b"\0" * 8 + whole[8:-8] + b"\0" * 8)
+    with pytest.raises(ManifestError) as caught:
+        show_rejects(out)
+    assert path.name in str(caught.value)
+    assert "\nhint: " in str(caught.value)
 
 
 def test_an_unknown_reason_names_the_nearest_and_those_there_are(sample):

@@ -229,6 +229,8 @@ def _expected(error: ErrorDetails) -> str:
     match error["type"]:
         case "greater_than_equal":
             return f"at least {context['ge']:g}"
+        case "greater_than":
+            return f"above {context['gt']:g}"
         case "less_than_equal":
             return f"at most {context['le']}"
         case "less_than":

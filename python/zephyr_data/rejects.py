@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import difflib
+import itertools
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +22,9 @@ _WORDS = re.compile(r"\w+|\s+|[^\w\s]")
 
 EXHAUSTIVE = 4_000
 """Words of both texts up to which every one counts; beyond, difflib passes over frequent ones, or it would take minutes."""
+
+MOST_PAIRS = 25
+"""Equal words to an average word up to which two texts are compared by words; beyond, they repeat themselves."""
 
 
 def show_rejects(
@@ -111,16 +116,46 @@ def render_reject(
 def word_diff(gone: str, new: str) -> Iterator[tuple[str | None, str]]:
     """Pieces of two texts: in both (`None`), only in the first (`gone`), only in the second (`new`)."""
     left, right = _WORDS.findall(gone), _WORDS.findall(new)
-    many = len(left) + len(right) > EXHAUSTIVE
-    matcher = difflib.SequenceMatcher(None, left, right, autojunk=many)
-    for kind, a, b, c, d in matcher.get_opcodes():
+    start = _shared(left, right)
+    end = _shared(left[start:][::-1], right[start:][::-1])
+    yield from _piece(None, left[:start])
+    yield from _middle(left[start : len(left) - end], right[start : len(right) - end])
+    yield from _piece(None, left[len(left) - end :])
+
+
+def _shared(left: list[str], right: list[str]) -> int:
+    """How many elements two lists begin with together."""
+    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(left, right, strict=False))
+    return sum(1 for _ in same)
+
+
+def _middle(left: list[str], right: list[str]) -> Iterator[tuple[str | None, str]]:
+    """What lies between the same beginning and end: word by word, else line by line, else as a whole.
+
+    A comparison goes through all pairs of equal elements, again and again where they repeat themselves.
+    """
+    lines = ["".join(words).splitlines(keepends=True) for words in (left, right)]
+    for a, b in ((left, right), lines):
+        counts = collections.Counter(b)
+        if sum(counts[element] for element in a) <= MOST_PAIRS * (len(a) + len(b)):
+            break
+    else:
+        yield from _piece("gone", left)
+        yield from _piece("new", right)
+        return
+    many = len(a) + len(b) > EXHAUSTIVE
+    matcher = difflib.SequenceMatcher(None, a, b, autojunk=many)
+    for kind, i, j, k, m in matcher.get_opcodes():
         if kind == "equal":
-            yield None, "".join(left[a:b])
-            continue
-        if a < b:
-            yield "gone", "".join(left[a:b])
-        if c < d:
-            yield "new", "".join(right[c:d])
+            yield from _piece(None, a[i:j])
+        else:
+            yield from _piece("gone", a[i:j])
+            yield from _piece("new", b[k:m])
+
+
+def _piece(kind: str | None, parts: list[str]) -> Iterator[tuple[str | None, str]]:
+    if parts:
+        yield kind, "".join(parts)
 
 
 def _plain(row: Row) -> str:

@@ -10,8 +10,8 @@ import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from zephyr_data.errors import ConfigError
-from zephyr_data.manifest import read_manifest
+from zephyr_data.errors import ConfigError, ManifestError
+from zephyr_data.manifest import check_sizes, read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,15 +100,25 @@ def tables(folder: Path, below: str = "") -> Iterator[pa.Table]:
     """The Arrow files of a stage whose names begin with `below`, mapped; without it, the rows that stay.
 
     Raises:
-        ManifestError: There is no finished stage.
+        ManifestError: There is no finished stage, or a file of it is missing, cut off or damaged.
     """
     import pyarrow as pa
 
-    for entry in read_manifest(folder).files:
+    manifest = read_manifest(folder)
+    check_sizes(folder, manifest)
+    for entry in manifest.files:
         inside = entry.name.startswith(below) if below else "/" not in entry.name
         if inside and entry.name.endswith(".arrow"):
-            with pa.memory_map(str(folder / entry.name)) as file:
-                yield pa.ipc.open_file(file).read_all()
+            path = folder / entry.name
+            try:
+                with pa.memory_map(str(path)) as file:
+                    table = pa.ipc.open_file(file).read_all()
+            except pa.ArrowInvalid as error:
+                raise ManifestError(
+                    f"cannot use `{path}`: it is damaged, {str(error).splitlines()[0]}"
+                    "\nhint: run `zephyr-data prepare` again with `--overwrite`"
+                ) from error
+            yield table
 
 
 def clean_rows(folder: Path, names: set[str]) -> dict[str, list[Row]]:

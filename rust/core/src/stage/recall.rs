@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::dedup::{DedupOptions, view};
 use super::near::compare;
-use super::{Observer, Progress, Ticker, holds_rows, previous};
+use super::{Observer, Progress, Ticker, holds_rows, previous, verify};
 use crate::dedup::near::document::{Document, normalize};
 use crate::dedup::near::join::Join;
 use crate::dedup::near::sketch::Sketcher;
@@ -18,7 +18,7 @@ use crate::dedup::near::{Bands, SHINGLE_WORDS, words};
 use crate::error::{Error, Result};
 use crate::shard::PartReader;
 
-/// Rows that are copied, evenly spaced.
+/// Rows that are copied at most, evenly spaced: at least half of it, if there are that many.
 const ROWS: u64 = 2000;
 /// Copies of each.
 const COPIES: u64 = 8;
@@ -60,6 +60,7 @@ pub fn measure_recall(dir: &Path, options: &DedupOptions, observer: Observer<'_>
     let total: u64 = clean.files.iter().filter(|file| holds_rows(file)).filter_map(|file| file.rows).sum();
     near.check(kind, total, 0)?;
     let bands = near.bands()?;
+    verify(dir, "clean", &clean, &mut || ticker.tick(Progress { stage: "recall", done: 0, total, rows: 0 }))?;
     let step = total.div_ceil(ROWS).max(1);
     let mut buckets = buckets(near.threshold);
     let mut search = Search::new(near.threshold, bands);
