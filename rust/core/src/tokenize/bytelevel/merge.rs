@@ -9,6 +9,8 @@ const NONE: u32 = u32::MAX;
 const SCAN: usize = 64;
 /// Most pieces have no more; for them smaller buffers are cleared.
 const FEW: usize = 16;
+/// So many places may stay in the lists when a piece is done: 1 MiB of them.
+const MOST_PLACES: usize = 1 << 18;
 
 /// What a pair becomes, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +45,8 @@ fn hash(key: u64) -> u64 {
 
 const EMPTY: (u64, Merge) = (u64::MAX, NO_MERGE);
 
-/// Buffers of [`Merges::encode`]: what [`Merges::encode_long`] knows of a long piece.
+/// Buffers of [`Merges::encode`]: what [`Merges::encode_long`] knows of a long piece. The symbols stay as large as the longest
+/// piece; the lists, of which each rank has its own, have a bound for all together.
 #[derive(Debug, Default)]
 pub(in crate::tokenize) struct Work {
     symbols: Vec<Symbol>,
@@ -52,6 +55,8 @@ pub(in crate::tokenize) struct Work {
     /// For each rank of the vocabulary the number of its list of places, from 1 on.
     list_of: Vec<u32>,
     lists: Vec<Vec<u32>>,
+    /// Places that the lists have room for.
+    room: usize,
 }
 
 /// A token of a long piece and its neighbours; the merged-away have the token [`NONE`].
@@ -77,7 +82,16 @@ impl Work {
         if places.is_empty() {
             self.ranks.push(Reverse(rank));
         }
+        let before = places.capacity();
         places.push(place);
+        self.room += places.capacity() - before;
+    }
+
+    /// Gives the lists back where the ranks of several long pieces, one after the other, would keep too much.
+    fn give_back(&mut self) {
+        if self.room > MOST_PLACES {
+            (self.list_of, self.lists, self.room) = (Vec::new(), Vec::new(), 0);
+        }
     }
 }
 
@@ -281,6 +295,7 @@ impl Merges {
             debug_assert!(list.is_empty());
         }
         out.extend(work.symbols.iter().map(|symbol| symbol.token).filter(|token| *token != NONE));
+        work.give_back();
     }
 
     /// Joins the pair at `left`, if it still has this rank.
@@ -326,6 +341,29 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// Runs of one pair each, which fill another list than the runs before: together they had kept 32 times the bound.
+    #[test]
+    fn the_lists_of_many_ranks_have_a_bound() {
+        let mut bytes = [0; 256];
+        (0..).zip(&mut bytes).for_each(|(id, byte)| *byte = id);
+        let merges: Vec<(u32, u32, u32)> = (0..64).map(|pair| (2 * pair, 2 * pair + 1, 256 + pair)).collect();
+        let (table, mut work, mut out) = (Merges::new(&bytes, &merges), Work::default(), Vec::new());
+        let mut given_back = 0;
+        for pair in 0..64 {
+            let piece = [2 * pair as u8, 2 * pair as u8 + 1].repeat(MOST_PLACES / 2);
+            out.clear();
+            table.encode(&piece, &mut work, &mut out);
+            assert!(out.len() == piece.len() / 2 && out.iter().all(|token| *token == 256 + pair));
+            let room: usize = work.lists.iter().map(Vec::capacity).sum();
+            assert_eq!(room, work.room);
+            assert!(room <= MOST_PLACES);
+            given_back += usize::from(room == 0);
+        }
+        // Short runs keep theirs.
+        table.encode(&[2, 3].repeat(SCAN), &mut work, &mut out);
+        assert!(given_back > 0 && work.room >= SCAN);
+    }
 
     proptest! {
         #[test]

@@ -67,7 +67,7 @@ const LONG: usize = 24;
 /// No vocabulary has a twentieth of this; with larger ids it is left to the crate.
 const MOST_IDS: u32 = 1 << 24;
 
-/// What one thread needs to encode; it grows up to a bound.
+/// What one thread needs to encode. What it remembers grows up to a bound; the buffers stay as large as the longest text.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     composed: String,

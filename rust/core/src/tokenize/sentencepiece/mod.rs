@@ -59,7 +59,7 @@ pub(super) struct SentencePiece {
     merges: Merges,
 }
 
-/// What one thread needs to encode; it grows up to a bound.
+/// What one thread needs to encode. What it remembers grows up to a bound; the buffers stay as large as the longest text.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     memo: Memo,
