@@ -108,6 +108,11 @@ impl Fallback {
         special
     }
 
+    /// The largest id of all tokens.
+    pub(super) fn largest_id(&self) -> Option<u32> {
+        self.backend.get_vocab(true).into_values().max()
+    }
+
     /// How many tokens there are.
     pub(super) fn vocab_size(&self) -> usize {
         self.backend.get_vocab_size(true)

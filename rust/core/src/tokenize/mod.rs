@@ -27,7 +27,7 @@ use std::ops::Range;
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use added::Part;
 use bytelevel::{ByteLevel, Marks};
 use fallback::Fallback;
@@ -48,6 +48,9 @@ pub struct Tokenizer {
 
 /// So many bytes are encoded first for each token that is asked for: English text has four, code and other scripts fewer.
 const BYTES_OF_A_TOKEN: usize = 6;
+
+/// The largest id that can be written: ids are signed 32-bit numbers in rows and arrays.
+const LAST_ID: u32 = i32::MAX.cast_unsigned();
 
 /// In the place of a number of tokens: the character is in no token's offsets.
 pub const NOWHERE: u32 = u32::MAX;
@@ -71,7 +74,8 @@ enum Engine {
     SentencePiece(Box<SentencePiece>),
 }
 
-/// What one thread needs for [`Tokenizer::encode_ids`], and remembers from text to text; it grows up to a bound.
+/// What one thread needs for [`Tokenizer::encode_ids`], and remembers from text to text. What it remembers grows up to a bound,
+/// whatever the texts are; beside that it keeps buffers as large as the longest text needs.
 #[derive(Debug, Default)]
 pub struct Scratch {
     byte_level: bytelevel::Scratch,
@@ -142,6 +146,18 @@ fn trims(post_processor: &Value) -> Trims {
     }
 }
 
+/// Whether a text by itself is left as it is, if no special tokens are added: every template has it once, and no other.
+fn has_text_once(post_processor: &Value) -> bool {
+    match post_processor["type"].as_str() {
+        Some("TemplateProcessing") => post_processor["single"].as_array().is_some_and(|pieces| {
+            let mut texts = pieces.iter().filter_map(|piece| piece.get("Sequence"));
+            texts.next().is_some_and(|text| text["id"] == "A") && texts.next().is_none()
+        }),
+        Some("Sequence") => post_processor["processors"].as_array().is_some_and(|all| all.iter().all(has_text_once)),
+        _ => true,
+    }
+}
+
 impl Encoded {
     /// Empties both buffers.
     pub fn clear(&mut self) {
@@ -152,10 +168,20 @@ impl Encoded {
 
 impl Tokenizer {
     /// Builds the tokenizer that `backend_json` describes; its truncation and padding are switched off.
+    ///
+    /// # Errors
+    /// It cannot be read, a token has an id that does not fit into 31 bits, or the fast engine differs from the crate.
     pub fn from_json(backend_json: &str) -> Result<Tokenizer> {
         let fallback = Fallback::from_json(backend_json)?;
-        let definition = serde_json::from_str(backend_json).unwrap_or_default();
-        let engine = fallback.added().and_then(|(_, normalized)| {
+        if let Some(id) = fallback.largest_id().filter(|id| *id > LAST_ID) {
+            return Err(Error::Tokenizer {
+                message: format!("a token's id is too large: {id}"),
+                hint: format!("ids are kept as signed 32-bit numbers; the largest is {LAST_ID}"),
+            });
+        }
+        let definition: Value = serde_json::from_str(backend_json).unwrap_or_default();
+        let added = fallback.added().filter(|_| has_text_once(&definition["post_processor"]));
+        let engine = added.and_then(|(_, normalized)| {
             let byte_level = ByteLevel::recognise(&definition).map(Box::new).map(Engine::ByteLevel);
             byte_level.or_else(|| {
                 // These would be looked for among the `▁` of a whole stretch.
@@ -422,23 +448,30 @@ mod tests {
         assert_eq!(out, [7, 1, 0, 1]);
     }
 
-    /// A byte-level tokenizer of single bytes with 3,000 added tokens, of which one has the attributes of `last`.
-    fn many_tokens(add_prefix_space: bool, last: &Value) -> Tokenizer {
+    /// A byte-level tokenizer of single bytes.
+    fn single_bytes() -> Value {
         let printable = ('!'..='~').chain('¡'..='¬').chain('®'..='ÿ').collect::<Vec<_>>();
         let others = ('\u{100}'..).take(256 - printable.len());
         let vocab: serde_json::Map<String, Value> =
             printable.into_iter().chain(others).zip(0..).map(|(c, id)| (c.to_string(), id.into())).collect();
+        serde_json::json!({
+            "version": "1.0", "added_tokens": [], "normalizer": null, "decoder": null, "post_processor": null,
+            "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+            "model": {"type": "BPE", "vocab": vocab, "merges": []},
+        })
+    }
+
+    /// The same with 3,000 added tokens, of which one has the attributes of `last`.
+    fn many_tokens(add_prefix_space: bool, last: &Value) -> Tokenizer {
         let token = |id: u32| {
             serde_json::json!({"id": id, "content": format!("<extra_id_{id}>"), "special": true, "single_word": false,
                 "lstrip": false, "rstrip": false, "normalized": false})
         };
         let mut added: Vec<Value> = (256..3256).map(token).collect();
         added.last_mut().unwrap().as_object_mut().unwrap().extend(last.as_object().unwrap().clone());
-        let json = serde_json::json!({
-            "version": "1.0", "added_tokens": added, "normalizer": null, "decoder": null, "post_processor": null,
-            "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": add_prefix_space, "trim_offsets": true, "use_regex": true},
-            "model": {"type": "BPE", "vocab": vocab, "merges": []},
-        });
+        let mut json = single_bytes();
+        json["added_tokens"] = added.into();
+        json["pre_tokenizer"]["add_prefix_space"] = add_prefix_space.into();
         Tokenizer::from_json(&json.to_string()).unwrap()
     }
 
@@ -469,6 +502,66 @@ mod tests {
         // Between words the first border does, and where a token lies over it each is looked up once in all tokens.
         assert!((1..10).contains(&of(&serde_json::json!({}))));
         assert!((30_000..=40_000).contains(&of(&serde_json::json!({"content": "d "}))));
+    }
+
+    #[test]
+    fn ids_of_more_than_31_bits_are_refused() {
+        let load = |change: &dyn Fn(&mut Value)| {
+            let mut json = single_bytes();
+            change(&mut json);
+            Tokenizer::from_json(&json.to_string()).map(|_| ()).map_err(|error| error.to_string())
+        };
+        let refused = |id: u32| {
+            Err(format!(
+                "cannot use the tokenizer: a token's id is too large: {id}\n\
+                hint: ids are kept as signed 32-bit numbers; the largest is 2147483647"
+            ))
+        };
+        assert_eq!(load(&|json| json["model"]["vocab"]["zz"] = LAST_ID.into()), Ok(()));
+        assert_eq!(load(&|json| json["model"]["vocab"]["zz"] = (LAST_ID + 1).into()), refused(LAST_ID + 1));
+        // An added token gets the id that the model has for it; one that is single-word is no other.
+        let added = |id: u32| {
+            serde_json::json!([{"id": id, "content": "zz", "special": true, "single_word": true, "lstrip": false,
+                "rstrip": false, "normalized": false}])
+        };
+        assert_eq!(
+            load(&|json| {
+                json["model"]["vocab"]["zz"] = 3_000_000_000_u32.into();
+                json["added_tokens"] = added(3_000_000_000);
+            }),
+            refused(3_000_000_000)
+        );
+    }
+
+    #[test]
+    fn templates_that_do_not_have_the_text_once_are_left_to_the_crate() {
+        let text = |id: &str| serde_json::json!({"Sequence": {"id": id, "type_id": 0}});
+        let begin = serde_json::json!({"SpecialToken": {"id": "!", "type_id": 0}});
+        let template = |single: &[&Value]| {
+            serde_json::json!({"type": "TemplateProcessing", "single": single, "pair": [text("A"), text("B")],
+                "special_tokens": {"!": {"id": "!", "ids": [0], "tokens": ["!"]}}})
+        };
+        let sequence = |of: &[&Value]| serde_json::json!({"type": "Sequence", "processors": of});
+        let byte_level =
+            serde_json::json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true});
+        let one = text("A");
+        let (plain, none) = (template(&[&begin, &one, &begin]), template(&[]));
+        for (post_processor, fast, times) in [
+            (plain.clone(), true, 1),
+            (sequence(&[&byte_level, &plain, &plain]), true, 1),
+            (template(&[&one, &one]), false, 2),
+            (none.clone(), false, 0),
+            (template(&[&begin]), false, 0),
+            (sequence(&[&byte_level, &template(&[&one, &begin, &one])]), false, 2),
+            (sequence(&[&plain, &sequence(&[&none])]), false, 0),
+        ] {
+            let mut json = single_bytes();
+            json["post_processor"] = post_processor;
+            let (tokenizer, mut ids) = (Tokenizer::from_json(&json.to_string()).unwrap(), Vec::new());
+            tokenizer.encode_ids("ab", &mut Scratch::default(), &mut ids).unwrap();
+            assert_eq!((tokenizer.is_fast(), ids), (fast, [64, 65].repeat(times)), "{}", json["post_processor"]);
+        }
+        assert!(!has_text_once(&template(&[&text("B")])));
     }
 
     #[test]
