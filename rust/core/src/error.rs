@@ -3,9 +3,12 @@
 //! Every message says what failed, puts literals in backticks and the value last, behind a colon; the way out stands on a
 //! line of its own that begins with `hint:`. The bindings map the variants to Python's exceptions.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 /// Short for a result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -160,6 +163,30 @@ impl fmt::Display for Field<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() { Ok(()) } else { write!(f, ", field: `{}`", self.0) }
     }
+}
+
+thread_local! {
+    pub(crate) static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Does `work`; what it panics with is the error. Nothing is printed.
+pub(crate) fn quietly<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let printing = take_hook();
+        set_hook(Box::new(move |panic| {
+            if !GUARDED.get() {
+                printing(panic);
+            }
+        }));
+    });
+    let before = GUARDED.replace(true);
+    let done = catch_unwind(AssertUnwindSafe(work));
+    GUARDED.set(before);
+    done.map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown").to_string()
+    })
 }
 
 #[cfg(test)]

@@ -1,35 +1,14 @@
 //! Panics of the libraries that decode Parquet and Arrow, made errors of the file: some damage trips them.
 
-use std::cell::Cell;
 use std::fmt::Display;
-use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
-use std::sync::Once;
 
-thread_local! {
-    static GUARDED: Cell<bool> = const { Cell::new(false) };
-}
+use crate::error::quietly;
 
 /// Does `work`; what it says against the file, or what it panics with, is the error. Nothing is printed.
 pub(super) fn guarded<T, E: Display>(work: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let printing = take_hook();
-        set_hook(Box::new(move |panic| {
-            if !GUARDED.get() {
-                printing(panic);
-            }
-        }));
-    });
-    let before = GUARDED.replace(true);
-    let done = catch_unwind(AssertUnwindSafe(work));
-    GUARDED.set(before);
-    match done {
+    match quietly(work) {
         Ok(done) => done.map_err(|error| error.to_string()),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown");
-            Err(format!("the decoder stopped at damage: {text}"))
-        }
+        Err(panic) => Err(format!("the decoder stopped at damage: {panic}")),
     }
 }
 
@@ -58,6 +37,6 @@ mod tests {
         let items = (0..4).map(|n| if n < 2 { Ok::<_, String>(n) } else { panic!("at {n}") });
         let found: Vec<_> = each_guarded(items).collect();
         assert_eq!(found, [Ok(0), Ok(1), Err("the decoder stopped at damage: at 2".to_string())]);
-        assert!(!GUARDED.get());
+        assert!(!crate::error::GUARDED.get());
     }
 }

@@ -163,11 +163,12 @@ impl Added {
         &self,
         part: &NormalizedString,
         literal: &[Range<usize>],
-    ) -> Vec<(NormalizedString, Option<Vec<Token>>)> {
+    ) -> tokenizers::Result<Vec<(NormalizedString, Option<Vec<Token>>)>> {
         let cut = |id: Option<u32>, range: Range<usize>| {
-            let slice = part.slice(Referential::Normalized(range))?;
+            // None where a token before has taken more than this one's white space: there the crate panics with these words.
+            let slice = part.slice(Referential::Normalized(range)).ok_or("AddedVocabulary bad split")?;
             let tokens = id.map(|id| vec![Token::new(id, slice.get().to_owned(), (0, slice.len()))]);
-            Some((slice, tokens))
+            tokenizers::Result::Ok((slice, tokens))
         };
         let text = part.get();
         let mut parts = Vec::new();
@@ -205,15 +206,15 @@ impl Added {
             at = hit.end();
             let Range { start, end } = with_space(token, text, hit.range(), done);
             if done < start {
-                parts.extend(cut(None, done..start));
+                parts.push(cut(None, done..start)?);
             }
-            parts.extend(cut(Some(*id), start..end));
+            parts.push(cut(Some(*id), start..end)?);
             done = end;
         }
         if done != text.len() {
-            parts.extend(cut(None, done..text.len()));
+            parts.push(cut(None, done..text.len())?);
         }
-        parts
+        Ok(parts)
     }
 }
 

@@ -15,7 +15,10 @@ use tokenizers::{
 
 use super::Encoded;
 use super::added::{Added, Touch, automaton, touches};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, quietly};
+
+/// So many characters of a text are shown in an error.
+const BEGIN: usize = 80;
 
 /// The crate's tokenizer and its added tokens.
 #[derive(Debug)]
@@ -59,7 +62,7 @@ impl Fallback {
 
     /// See [`super::Tokenizer::encode`].
     pub(super) fn encode(&self, text: &str, out: &mut Encoded) -> Result<()> {
-        fill(out, &self.backend.encode(text, false).map_err(|error| failed(&error))?)
+        fill(out, &caught(text, || self.backend.encode(text, false))?)
     }
 
     /// See [`super::Tokenizer::encode_literal`].
@@ -77,20 +80,22 @@ impl Fallback {
                 hint: "drop such chats, or set `allow_special_in_content: true`".to_string(),
             });
         }
-        let encoding = self.encode_by_parts(text, literal).map_err(|error| failed(&error))?;
+        let encoding = caught(text, || self.encode_by_parts(text, literal))?;
         fill(out, &encoding)
     }
 
     /// The added tokens that are looked for in the text as it is, and those looked for in the normalized text. None where a
-    /// token only counts as a whole word: [`Added::parts`] knows no words.
+    /// token only counts as a whole word: [`Added::parts`] knows no words. None where a token is white space and takes such
+    /// before it, too: a token before may have taken all of it, and then the crate gives no token, or panics.
     pub(super) fn added(&self) -> Option<(&Added, &Added)> {
-        let words = self.raw.tokens.iter().chain(&self.normalized.tokens).any(|(_, token)| token.single_word);
-        (!words).then_some((&self.raw, &self.normalized))
+        let odd = |token: &AddedToken| token.single_word || token.lstrip && token.content.trim().is_empty();
+        let odd = self.raw.tokens.iter().chain(&self.normalized.tokens).any(|(_, token)| odd(token));
+        (!odd).then_some((&self.raw, &self.normalized))
     }
 
     /// See [`super::Tokenizer::encode_ids`].
     pub(super) fn encode_ids(&self, text: &str, out: &mut Vec<u32>) -> Result<()> {
-        out.extend_from_slice(self.backend.encode_fast(text, false).map_err(|error| failed(&error))?.get_ids());
+        out.extend_from_slice(caught(text, || self.backend.encode_fast(text, false))?.get_ids());
         Ok(())
     }
 
@@ -135,12 +140,12 @@ impl Fallback {
     /// What the crate's `encode` does, but with a search for added tokens that knows where they are only text.
     fn encode_by_parts(&self, text: &str, literal: &[Range<usize>]) -> tokenizers::Result<Encoding> {
         let mut parts = PreTokenizedString::from(text);
-        parts.split(|_, part| Ok(self.raw.split(&part, literal)))?;
+        parts.split(|_, part| self.raw.split(&part, literal))?;
         parts.split(|_, mut part| {
             if let Some(normalizer) = self.backend.get_normalizer() {
                 normalizer.normalize(&mut part)?;
             }
-            Ok(self.normalized.split(&part, literal))
+            self.normalized.split(&part, literal)
         })?;
         if let Some(pre_tokenizer) = self.backend.get_pre_tokenizer() {
             pre_tokenizer.pre_tokenize(&mut parts)?;
@@ -166,6 +171,17 @@ fn fill(out: &mut Encoded, encoding: &Encoding) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What `work` makes of `text`. The crate panics where an added token of white space was taken by another one before it.
+fn caught<T>(text: &str, work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
+    match quietly(work) {
+        Ok(done) => done.map_err(|error| failed(&error)),
+        Err(panic) => {
+            let begin: String = text.chars().take(BEGIN).collect();
+            Err(failed(&format!("{panic}, for the text that begins `{}`", begin.escape_debug())))
+        }
+    }
 }
 
 /// The error for a text that the crate does not take.
@@ -324,6 +340,29 @@ mod tests {
             let mut out = Encoded::default();
             fill(&mut out, &by_parts).unwrap();
             assert_eq!(out, plain(&tokenizer, text), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn white_space_that_another_token_took_is_an_error_and_no_panic() {
+        let mut definition = definition();
+        definition["normalizer"] = Value::Null;
+        definition["added_tokens"][0]["rstrip"] = json!(true);
+        definition["added_tokens"][1]["content"] = json!("\n");
+        definition["added_tokens"][1]["lstrip"] = json!(true);
+        let tokenizer = build(&definition);
+        assert_eq!(show(&plain(&tokenizer, "a</s>\nb")), "a[</s>]b");
+        assert_eq!(show(&literal(&tokenizer, "a</s></s>\nb", &[0..2])), "a</s>[</s>]b");
+        let text = "a</s></s>\n\nb";
+        let expected = "AddedVocabulary bad split, for the text that begins `a</s></s>\\n\\nb`\nhint: ";
+        let mut out = Encoded::default();
+        for error in [
+            tokenizer.encode(text, &mut out),
+            tokenizer.encode_literal(text, &[0..2], &mut out),
+            tokenizer.encode_ids(text, &mut Vec::new()),
+        ] {
+            let error = error.unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
         }
     }
 

@@ -303,6 +303,24 @@ fn whole_tokens_go_before_merges_only_if_asked() {
     }
 }
 
+/// A token of white space that one before it has taken gives no id.
+#[test]
+fn white_space_that_another_token_took_is_no_token() {
+    for (left, text) in [("<t>", "a<t>\tb"), ("\u{3000}", "a\u{3000}\u{3000}b"), ("\t", "a\t\tb")] {
+        let mut definition = definition(&split(Pattern::Cl100k), &Value::Null, false);
+        definition["added_tokens"] = json!([added()[2], added()[1]]);
+        definition["added_tokens"][0]["content"] = json!(left);
+        definition["added_tokens"][0]["lstrip"] = json!(left != "<t>");
+        definition["added_tokens"][1]["content"] = json!(if left == "\t" { "<s>" } else { "\t" });
+        let (json, mut ids) = (definition.to_string(), Vec::new());
+        let ours = Tokenizer::from_json(&json).unwrap();
+        ours.encode_ids(text, &mut super::super::Scratch::default(), &mut ids).unwrap();
+        let truth: Backend = json.parse().unwrap();
+        assert_eq!(ids, truth.encode_fast(text, false).unwrap().get_ids(), "{text:?}");
+        assert_eq!(ids.len(), 3, "{text:?}");
+    }
+}
+
 #[test]
 fn only_whole_definitions_are_recognised() {
     let known = definition(&split(Pattern::Qwen2), &Value::Null, false);
