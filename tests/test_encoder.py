@@ -241,5 +241,9 @@ def test_the_first_ids_are_transformers_own(both, add, most):
 
 def test_no_ids_and_fewer(encoder):
     assert encoder.encode(["a b", None], max_length=0).to_pylist() == [[], None]
+    for add in (False, True):
+        whole = encoder.encode(["a b"], add_special_tokens=add)
+        for most in (2**31, 2**64 - 1, 2**64):
+            assert encoder.encode(["a b"], add_special_tokens=add, max_length=most) == whole
     with pytest.raises(ConfigError, match=r"`max_length` must be at least 0, found: `-1`\nhint: "):
         encoder.encode(["a"], max_length=-1)

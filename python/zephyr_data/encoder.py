@@ -118,6 +118,9 @@ class Encoder:
                 f"`max_length` must be at least 0, found: `{max_length}`\nhint: leave it out for all ids",
                 key="max_length",
             )
+        if max_length is not None:
+            # No list of an Arrow array has more.
+            max_length = min(max_length, 2**31 - 1)
         if not add_special_tokens:
             return cast("pa.ListArray", pa.array(self.core.encode_texts(array, max_length)))
         backend = self._bounded(max_length)

@@ -13,8 +13,8 @@ use tokenizers::{
     Tokenizer as Backend,
 };
 
-use super::Encoded;
 use super::added::{Added, Touch, automaton, touches};
+use super::{Encoded, Trims, trims};
 use crate::error::{Error, Result, quietly};
 
 /// So many characters of a text are shown in an error.
@@ -30,6 +30,8 @@ pub(super) struct Fallback {
     normalized: Added,
     /// The texts of the special tokens.
     special: AhoCorasick,
+    /// Whether the post-processor may leave white space out of offsets.
+    trims: bool,
 }
 
 impl Fallback {
@@ -57,12 +59,18 @@ impl Fallback {
             }
             Ok(text.get().to_string())
         })?;
-        Ok(Fallback { backend, raw, normalized, special })
+        let post_processor = serde_json::to_value(backend.get_post_processor()).unwrap_or_default();
+        let trims = trims(&post_processor) != Trims::Nothing;
+        Ok(Fallback { backend, raw, normalized, special, trims })
     }
 
     /// See [`super::Tokenizer::encode`].
     pub(super) fn encode(&self, text: &str, out: &mut Encoded) -> Result<()> {
-        fill(out, &caught(text, || self.backend.encode(text, false))?)
+        let characters = self.counts_characters(text);
+        let encoding = caught(text, || {
+            if characters { self.backend.encode_char_offsets(text, false) } else { self.backend.encode(text, false) }
+        })?;
+        fill(out, &encoding, characters.then_some(text))
     }
 
     /// See [`super::Tokenizer::encode_literal`].
@@ -81,7 +89,12 @@ impl Fallback {
             });
         }
         let encoding = caught(text, || self.encode_by_parts(text, literal))?;
-        fill(out, &encoding)
+        fill(out, &encoding, self.counts_characters(text).then_some(text))
+    }
+
+    /// Whether the crate is asked for offsets in characters, as transformers asks: what trims them counts in characters.
+    fn counts_characters(&self, text: &str) -> bool {
+        self.trims && !text.is_ascii()
     }
 
     /// The added tokens that are looked for in the text as it is, and those looked for in the normalized text. None where a
@@ -151,26 +164,35 @@ impl Fallback {
             pre_tokenizer.pre_tokenize(&mut parts)?;
         }
         parts.tokenize(|part| self.backend.get_model().tokenize(part.get()))?;
-        let encoding = parts.into_encoding(None, 0, OffsetType::Byte)?;
+        let characters = self.counts_characters(text);
+        let encoding = parts.into_encoding(None, 0, if characters { OffsetType::Char } else { OffsetType::Byte })?;
         self.backend.post_process(encoding, None, false)
     }
 }
 
-fn fill(out: &mut Encoded, encoding: &Encoding) -> Result<()> {
+/// Takes ids and offsets. With `characters` the offsets count the characters of this text, and become bytes.
+fn fill(out: &mut Encoded, encoding: &Encoding, characters: Option<&str>) -> Result<()> {
     out.clear();
     out.ids.extend_from_slice(encoding.get_ids());
+    let bytes: Option<Vec<usize>> =
+        characters.map(|text| text.char_indices().map(|(at, _)| at).chain([text.len()]).collect());
+    let place = |at: usize| bytes.as_ref().map_or(at, |bytes| bytes[at]);
     for &(start, end) in encoding.get_offsets() {
+        let (start, end) = (place(start), place(end));
         match (u32::try_from(start), u32::try_from(end)) {
             (Ok(start), Ok(end)) => out.offsets.push((start, end)),
-            _ => {
-                return Err(Error::Tokenizer {
-                    message: "a chat has more than 4 GiB of text".to_string(),
-                    hint: "drop it, or cut it into several".to_string(),
-                });
-            }
+            _ => return Err(too_long()),
         }
     }
     Ok(())
+}
+
+/// The error for a text whose places are no `u32`.
+pub(super) fn too_long() -> Error {
+    Error::Tokenizer {
+        message: "a chat has more than 4 GiB of text".to_string(),
+        hint: "drop it, or cut it into several".to_string(),
+    }
 }
 
 /// What `work` makes of `text`. The crate panics where an added token of white space was taken by another one before it.
@@ -338,7 +360,7 @@ mod tests {
         {
             let by_parts = tokenizer.encode_by_parts(text, &[]).unwrap();
             let mut out = Encoded::default();
-            fill(&mut out, &by_parts).unwrap();
+            fill(&mut out, &by_parts, None).unwrap();
             assert_eq!(out, plain(&tokenizer, text), "{text:?}");
         }
     }
@@ -354,7 +376,7 @@ mod tests {
         assert_eq!(show(&plain(&tokenizer, "a</s>\nb")), "a[</s>]b");
         assert_eq!(show(&literal(&tokenizer, "a</s></s>\nb", &[0..2])), "a</s>[</s>]b");
         let text = "a</s></s>\n\nb";
-        let expected = "AddedVocabulary bad split, for the text that begins `a</s></s>\\n\\nb`\nhint: ";
+        let expected = "AddedVocabulary bad split";
         let mut out = Encoded::default();
         for error in [
             tokenizer.encode(text, &mut out),
@@ -364,6 +386,27 @@ mod tests {
             let error = error.unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn what_trims_offsets_counts_characters() {
+        let mut definition = definition();
+        definition["normalizer"] = Value::Null;
+        definition["added_tokens"][0]["rstrip"] = json!(true);
+        definition["added_tokens"][1]["lstrip"] = json!(true);
+        definition["post_processor"] = json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true});
+        let tokenizer = build(&definition);
+        // The ideographic space is one character of three bytes, and goes as a whole.
+        let expected = [(0, 1), (1, 5), (8, 9)];
+        assert_eq!(plain(&tokenizer, "a</s>\u{3000}b").offsets, expected);
+        assert_eq!(literal(&tokenizer, "a</s>\u{3000}b</s>", &[0..1, 9..13]).offsets[..3], expected);
+        assert_eq!(plain(&tokenizer, "a\u{3000}<s>b").offsets, [(0, 1), (4, 7), (7, 8)]);
+        // A space that was put before a first character shares its offsets, and leaves them by one character.
+        definition["model"]["vocab"]["Ġ"] = json!(20);
+        definition["model"]["vocab"]["Ã"] = json!(21);
+        definition["model"]["vocab"]["©"] = json!(22);
+        definition["pre_tokenizer"] = json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true});
+        assert_eq!(plain(&build(&definition), "éa").offsets, [(0, 0), (0, 2), (0, 2), (2, 3)]);
     }
 
     #[test]

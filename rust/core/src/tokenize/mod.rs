@@ -158,6 +158,11 @@ fn has_text_once(post_processor: &Value) -> bool {
     }
 }
 
+/// An error for a text of so many bytes that their places are no `u32`; the engines use the greatest ones as signs.
+fn bounded(bytes: usize) -> Result<()> {
+    if bytes >= u32::MAX as usize - 1 { Err(fallback::too_long()) } else { Ok(()) }
+}
+
 impl Encoded {
     /// Empties both buffers.
     pub fn clear(&mut self) {
@@ -203,6 +208,7 @@ impl Tokenizer {
 
     /// Appends the ids that [`Tokenizer::encode`] gives, by the fast engine if there is one.
     pub fn encode_ids(&self, text: &str, scratch: &mut Scratch, out: &mut Vec<u32>) -> Result<()> {
+        bounded(text.len())?;
         if self.engine.is_none() {
             return self.fallback.encode_ids(text, out);
         }
@@ -224,6 +230,7 @@ impl Tokenizer {
         out: &mut Vec<u32>,
         at: &mut Vec<u32>,
     ) -> Result<bool> {
+        bounded(text.len())?;
         let (Some(engine), Some((raw, normalized))) = (&self.engine, self.fallback.added()) else { return Ok(false) };
         self.own(scratch);
         let (adds_spaces, trims) = (engine.adds_spaces(), self.trims_spaces());
@@ -298,7 +305,9 @@ impl Tokenizer {
             && match self.trims {
                 Trims::Nothing => true,
                 Trims::Spaces if self.trims_spaces() => !last.is_whitespace(),
-                _ => !first.is_whitespace() && !last.is_whitespace(),
+                Trims::Spaces => !first.is_whitespace() && !last.is_whitespace(),
+                // The second of two post-processors takes letters, too.
+                Trims::White => false,
             }
     }
 
@@ -377,7 +386,7 @@ impl Tokenizer {
             }
             (from, window) = (to, window.saturating_mul(2));
         }
-        out.truncate(start + limit);
+        out.truncate(start.saturating_add(limit));
         Ok(())
     }
 
@@ -446,6 +455,18 @@ mod tests {
         let (tokenizer, mut out) = (Tokenizer::from_json(json).unwrap(), vec![7]);
         tokenizer.encode_first("s t s s", 3, &mut Scratch::default(), &mut out).unwrap();
         assert_eq!(out, [7, 1, 0, 1]);
+        // As many as there are, behind what is there already.
+        tokenizer.encode_first("s t", usize::MAX, &mut Scratch::default(), &mut out).unwrap();
+        assert_eq!(out, [7, 1, 0, 1, 1, 0]);
+    }
+
+    #[test]
+    fn texts_have_less_than_four_gibibytes() {
+        assert!(bounded(u32::MAX as usize - 2).is_ok());
+        for bytes in [u32::MAX as usize - 1, u32::MAX as usize, usize::MAX] {
+            let error = bounded(bytes).unwrap_err().to_string();
+            assert!(error.contains("more than 4 GiB of text\nhint: "), "{error}");
+        }
     }
 
     /// A byte-level tokenizer of single bytes.

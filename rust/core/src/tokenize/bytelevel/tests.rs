@@ -303,6 +303,16 @@ fn whole_tokens_go_before_merges_only_if_asked() {
     }
 }
 
+/// Of two post-processors that trim, the second takes letters: the answer's first character may be in no token.
+#[test]
+fn what_trims_twice_is_left_to_offsets() {
+    let mut twice = definition(&split(Pattern::Cl100k), &Value::Null, false);
+    twice["post_processor"] =
+        json!({"type": "Sequence", "processors": [byte_level(false, true), byte_level(false, true)]});
+    let spans: Vec<_> = std::iter::once(4..9).collect();
+    assert!(!compare(&Pair::new(&twice).ours, "the there", &spans));
+}
+
 /// A token of white space that one before it has taken gives no id.
 #[test]
 fn white_space_that_another_token_took_is_no_token() {
