@@ -3,6 +3,7 @@
 //! Every message says what failed, puts literals in backticks and the value last, behind a colon; the way out stands on a
 //! line of its own that begins with `hint:`. The bindings map the variants to Python's exceptions.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::fmt;
 use std::io;
@@ -183,10 +184,13 @@ pub(crate) fn quietly<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     let before = GUARDED.replace(true);
     let done = catch_unwind(AssertUnwindSafe(work));
     GUARDED.set(before);
-    done.map_err(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown").to_string()
-    })
+    done.map_err(|panic| panic_text(&*panic))
+}
+
+/// What a panic says.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown").to_string()
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@
 //! value first, or is replaced by one. Where a constant shows that the step is cheap, as in `message.role == 'user'`, it stays
 //! as it is.
 //!
-//! The match over the tree has no wildcard: a construct that the engine learns later has to be thought about here.
+//! The match over the tree has no wildcard: a construct that the engine learns later has to be thought about here. What is
+//! done with a node depends on what was met above it, so the walk is one type in one file, long as it is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;

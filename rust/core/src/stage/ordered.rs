@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, panic_text};
 
 /// How often the caller's thread looks for a wish to stop and reports progress.
 const TICK: Duration = Duration::from_millis(100);
@@ -119,14 +119,7 @@ pub(super) fn for_each<T: Send, O: Send>(
 
 /// Runs `work`; a panic becomes an error, so that it ends the run and not the interpreter.
 fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        let message = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("unknown");
-        Err(Error::Panic { message: message.to_string() })
-    })
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(Error::Panic { message: panic_text(&*panic) }))
 }
 
 #[cfg(test)]

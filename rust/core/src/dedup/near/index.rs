@@ -279,17 +279,17 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_shared_boilerplate_brings_nobody_together() {
-        let boilerplate = (0..70).map(|word| format!("same{word}")).collect::<Vec<_>>().join(" ");
-        let own = |row: usize| (0..40).map(|word| format!(" own{row}x{word}")).collect::<Vec<_>>().concat();
-        let documents: Vec<Document> = (0..50).map(|row| document(&(boilerplate.clone() + &own(row)))).collect();
-        let mut counts = Counts::new(1 << 14, 1 << 20);
+    /// So many rows of a boilerplate of `shared` words and `own` of their own: how often two meet, and how many entries of lists
+    /// are gone through for that.
+    fn searched(rows: usize, shared: usize, own: usize) -> (usize, usize) {
+        let boilerplate = (0..shared).map(|word| format!("same{word}")).collect::<Vec<_>>().join(" ");
+        let own = |row: usize| (0..own).map(|word| format!(" own{row}x{word}")).collect::<Vec<_>>().concat();
+        let documents: Vec<Document> = (0..rows).map(|row| document(&(boilerplate.clone() + &own(row)))).collect();
+        let mut counts = Counts::new(1 << 17, 1 << 20);
         for document in &documents {
             counts.add(document);
         }
-        let mut index = Index::new(0.8, Some(&counts));
-        let mut met = 0;
+        let (mut index, mut met) = (Index::new(0.8, Some(&counts)), 0);
         for (row, document) in documents.into_iter().enumerate() {
             index.visit(&document, |_, _| {
                 met += 1;
@@ -297,25 +297,19 @@ mod tests {
             });
             index.push(row as u32, document, |_, _| false);
         }
-        assert_eq!(met, 0);
+        (met, index.walked)
+    }
+
+    #[test]
+    fn a_shared_boilerplate_brings_nobody_together() {
+        assert_eq!(searched(50, 70, 40).0, 0);
     }
 
     /// A boilerplate of eight ninths, which reaches into the prefix: most shingles but not enough of them are common.
     #[test]
     fn rows_that_share_a_boilerplate_do_not_go_through_each_other() {
-        let boilerplate = (0..400).map(|word| format!("same{word}")).collect::<Vec<_>>().join(" ");
-        let own = |row: usize| (0..52).map(|word| format!(" own{row}x{word}")).collect::<Vec<_>>().concat();
-        let documents: Vec<Document> = (0..300).map(|row| document(&(boilerplate.clone() + &own(row)))).collect();
-        let mut counts = Counts::new(1 << 17, 1 << 20);
-        for document in &documents {
-            counts.add(document);
-        }
-        let mut index = Index::new(0.8, Some(&counts));
-        for (row, document) in documents.into_iter().enumerate() {
-            index.visit(&document, |_, _| Next::On);
-            index.push(row as u32, document, |_, _| false);
-        }
         // A list for each own shingle of each row, and what falls into one list by chance; 40 shared ones would be 2 million.
-        assert!(index.walked < 20_000, "{}", index.walked);
+        let (_, walked) = searched(300, 400, 52);
+        assert!(walked < 20_000, "{walked}");
     }
 }
