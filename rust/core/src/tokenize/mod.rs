@@ -57,6 +57,9 @@ const LAST_ID: u32 = i32::MAX.cast_unsigned();
 /// In the place of a number of tokens: the character is in no token's offsets.
 pub const NOWHERE: u32 = u32::MAX;
 
+/// How byte-level tokens write a space; what trims offsets takes the character itself for one, too.
+const WRITTEN_SPACE: char = 'Ġ';
+
 /// What a post-processor leaves out of offsets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trims {
@@ -298,14 +301,15 @@ impl Tokenizer {
 
     /// Whether offsets tell of a span of a text what [`Tokenizer::encode_marked`] does.
     ///
-    /// White space may lie outside of all offsets, and several tokens may share a character that is not ASCII, of which the
-    /// first counts.
+    /// White space may lie outside of all offsets, and so may a `Ġ` that begins a token: an added token, or one of
+    /// `SentencePiece`'s vocabularies. Several tokens may share a character that is not ASCII, of which the first counts.
     pub fn offsets_tell(&self, text: &str, span: &Range<usize>) -> bool {
         let inner = &text[span.clone()];
         let (Some(first), Some(last)) = (inner.chars().next(), inner.chars().next_back()) else { return false };
         last.is_ascii()
             && match self.trims {
                 Trims::Nothing => true,
+                Trims::Spaces if first == WRITTEN_SPACE => false,
                 Trims::Spaces if self.trims_spaces() => !last.is_whitespace(),
                 Trims::Spaces => !first.is_whitespace() && !last.is_whitespace(),
                 // The second of two post-processors takes letters, too.

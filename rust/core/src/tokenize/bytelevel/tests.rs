@@ -286,6 +286,35 @@ fn a_space_that_an_added_token_takes_is_not_left_out() {
     }
 }
 
+/// What trims offsets takes a `Ġ` at either end of an added token for a space.
+#[test]
+fn a_written_space_in_an_added_token_is_left_out() {
+    let word = |content: &str, normalized: bool| {
+        json!({"id": 1001, "content": content, "special": false, "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": normalized})
+    };
+    let mut plain = definition(&byte_level(false, true), &Value::Null, false);
+    for (prefix, trims) in [(false, false), (false, true), (true, true)] {
+        plain["post_processor"] = json!({"type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": trims});
+        plain["pre_tokenizer"]["add_prefix_space"] = json!(prefix);
+        for (content, normalized) in [("Ġ", false), ("Ġx", false), ("xĠ", false), ("ĠxĠy", true), ("Ġx", true)] {
+            plain["added_tokens"] = json!([added()[0], word(content, normalized)]);
+            let pair = Pair::new(&plain);
+            let known = |pieces: &[&str]| {
+                let (text, spans) = every_other(&pieces.iter().map(ToString::to_string).collect::<Vec<_>>());
+                compare(&pair.ours, &text, &spans)
+            };
+            let at_start = [known(&["a", &format!("{content}b.")]), known(&["a<|im_start|>", content, "b"])];
+            assert!(!(trims && content.starts_with('Ġ') && at_start.contains(&true)), "{content:?}");
+            let at_end = ["Ġ", "xĠ"].map(|token| known(&["a<|im_start|>", &format!("b{token}"), ".", "b."]));
+            assert!(!at_end.contains(&true));
+            // A token before the span, or behind it, is nothing to it; a space before it is.
+            let beside = known(&[&format!("a{content}<|im_start|>"), ".b.", &format!("<|im_start|>{content}")]);
+            assert_eq!(beside, !prefix, "{content:?}");
+        }
+    }
+}
+
 /// Tokens that no merge gives: with `ignore_merges` a piece that looks like one becomes it, else never.
 #[test]
 fn whole_tokens_go_before_merges_only_if_asked() {

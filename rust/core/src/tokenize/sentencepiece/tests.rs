@@ -135,6 +135,24 @@ fn answers_that_begin_with_white_space_or_end_a_stretch_have_masks() {
     assert!(masks(1, &["ab", "</s>c", "\nab"]), "nothing is put before");
 }
 
+/// A `Ġ` in a vocabulary of this kind is a letter of Maltese, but what trims offsets takes it for a space.
+#[test]
+fn answers_that_begin_with_a_trimmed_letter_are_left_to_offsets() {
+    for (trims, name) in [(false, "ByteLevel"), (true, "ByteLevel"), (true, "RobertaProcessing")] {
+        let bare = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
+        let mut definition: Value = serde_json::from_str(&definition(&bare, &Value::Null)).unwrap();
+        definition["model"]["vocab"]["Ġ"] = json!(1000);
+        definition["post_processor"] = json!({"type": name, "add_prefix_space": false, "trim_offsets": trims,
+            "sep": ["</s>", 2], "cls": ["<s>", 1]});
+        let tokenizer = Tokenizer::from_json(&definition.to_string()).unwrap();
+        assert!(tokenizer.is_fast());
+        for (answer, known) in [("Ġab", !trims), ("aĠb", true), ("ab", true)] {
+            let (text, spans) = every_other(&["c\n", answer, "</s>"].map(String::from));
+            assert_eq!(compare(&tokenizer, &text, &spans), known, "{name} {answer}");
+        }
+    }
+}
+
 #[test]
 fn long_texts_are_not_quadratic() {
     let mut scratch = Scratch::default();
