@@ -45,6 +45,7 @@ impl Fallback {
         backend.with_truncation(None).map_err(|error| failed(&error))?;
         backend.with_padding(None);
         backend.set_encode_special_tokens(false);
+        check_post_processor(&backend)?;
         let mut tokens: Vec<(u32, AddedToken)> = backend.get_added_tokens_decoder().into_iter().collect();
         tokens.sort_unstable_by_key(|(id, _)| *id);
         let special: Vec<&str> =
@@ -204,6 +205,22 @@ fn caught<T>(text: &str, work: impl FnOnce() -> tokenizers::Result<T>) -> Result
             Err(failed(&format!("{panic}, for the text that begins `{}`", begin.escape_debug())))
         }
     }
+}
+
+/// An error where the post-processor fails on every text, which a template does that asks for a second one. Ids and texts are
+/// nothing to a post-processor but for offsets that are trimmed, so that it fails on a text without tokens or on none.
+fn check_post_processor(backend: &Backend) -> Result<()> {
+    let error = match quietly(|| backend.post_process(Encoding::default(), None, false)) {
+        Ok(Ok(_)) => return Ok(()),
+        Ok(Err(error)) => error.to_string(),
+        Err(panic) => panic,
+    };
+    Err(Error::Tokenizer {
+        message: format!("its post-processor fails on every text: {error}"),
+        hint: "`single` of a `TemplateProcessing` may hold `$A` but not `$B`, for which there is no second text; where several \
+            post-processors follow each other it must hold `$A` once"
+            .to_string(),
+    })
 }
 
 /// The error for a text that the crate does not take.

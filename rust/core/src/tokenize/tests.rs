@@ -141,6 +141,45 @@ fn templates_that_do_not_have_the_text_once_are_left_to_the_crate() {
 }
 
 #[test]
+fn post_processors_that_fail_on_every_text_are_refused() {
+    let text = |id: &str| serde_json::json!({"Sequence": {"id": id, "type_id": 0}});
+    let (a, b) = (text("A"), text("B"));
+    let template = |single: &[&Value]| serde_json::json!({"type": "TemplateProcessing", "single": single, "pair": [a, b], "special_tokens": {}});
+    let sequence = |of: &[&Value]| serde_json::json!({"type": "Sequence", "processors": of});
+    let (none, once, twice, thrice) = (template(&[]), template(&[&a]), template(&[&a, &a]), template(&[&a, &a, &a]));
+    for (post_processor, works) in [
+        (template(&[&b]), false),
+        (template(&[&a, &b]), false),
+        (sequence(&[&once, &template(&[&b, &a])]), false),
+        // After no text, or three, none is what the next template takes; after two it takes them as a pair.
+        (sequence(&[&none, &once]), false),
+        (sequence(&[&thrice, &once]), false),
+        (sequence(&[&twice, &once]), true),
+        (sequence(&[&twice, &template(&[&b])]), true),
+        (none, true),
+        (thrice, true),
+    ] {
+        let mut json = single_bytes();
+        json["post_processor"] = post_processor;
+        let json = json.to_string();
+        // What the crate says of each text.
+        for text in ["", "a", "a b\n"] {
+            let backend: tokenizers::Tokenizer = json.parse().unwrap();
+            let encoded = crate::error::quietly(|| backend.encode(text, false).unwrap());
+            assert_eq!(encoded.is_ok(), works, "{json}");
+        }
+        let loaded = Tokenizer::from_json(&json).map(|_| ()).map_err(|error| error.to_string());
+        assert_eq!(loaded.is_ok(), works, "{json}");
+        if let Err(error) = loaded {
+            assert!(
+                error.contains("post-processor fails on every text: ") && error.contains("\nhint: `single` of"),
+                "{error}"
+            );
+        }
+    }
+}
+
+#[test]
 fn what_trims_offsets() {
     let trims = |json: &str| trims(&serde_json::from_str(json).unwrap());
     for json in ["null", r#"{"type": "TemplateProcessing"}"#, r#"{"type": "BertProcessing"}"#] {
