@@ -4,6 +4,7 @@ import multiprocessing
 import pickle
 import re
 import runpy
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -47,6 +48,15 @@ def both(request, examples, transformers):
 @pytest.fixture(scope="module")
 def encoder(examples, transformers):  # noqa: ARG001 - imported without its warnings
     return Encoder.from_pretrained(examples / "tokenizer")
+
+
+@pytest.fixture
+def by_jinja(examples, tmp_path):
+    """An encoder with a template that is read by Jinja."""
+    shutil.copytree(examples / "tokenizer", tmp_path, dirs_exist_ok=True)
+    template = "{% for m in messages %}{{ m.role + (m.reasoning_content or '') + m.content + eos_token }}{% endfor %}"
+    (tmp_path / "chat_template.jinja").write_text(template, encoding="utf-8")
+    return Encoder.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize("add", [False, True])
@@ -102,7 +112,8 @@ def test_nulls_and_empty_inputs(encoder, add):
     assert ids[0] is not None
     for nothing in ([], pa.array([], pa.string()), pa.chunked_array([], pa.string())):
         assert encoder.encode(nothing, add_special_tokens=add).to_pylist() == []
-    assert encoder.encode([None], add_special_tokens=add).to_pylist() == [None]
+    for null in ([None], pa.nulls(1)):
+        assert encoder.encode(null, add_special_tokens=add).to_pylist() == [None]
     assert encoder.encode_chats([]).num_rows == 0
 
 
@@ -112,7 +123,9 @@ def test_arrays_of_other_libraries(encoder):
     expected = encoder.encode(texts).to_pylist()
     arrays = [pa.array(texts, kind) for kind in (pa.string(), pa.large_string(), pa.string_view())]
     arrays.append(pa.array(["x", *texts, "y"]).slice(1, 3))
-    for given_texts in [*arrays, pa.chunked_array([texts[:1], texts[1:]]), pl.Series(texts)]:
+    arrays += [pa.array(texts).dictionary_encode(), pa.chunked_array([texts[:1], texts[1:]])]
+    arrays += [pl.Series(texts), pl.Series(texts, dtype=pl.Categorical)]
+    for given_texts in arrays:
         for add in (False, True):
             ids = encoder.encode(given_texts, add_special_tokens=add).to_pylist()
             assert ids == encoder.encode(texts, add_special_tokens=add).to_pylist()
@@ -134,6 +147,15 @@ def test_texts_that_are_none(encoder):
     with pytest.raises(DataError) as caught:
         encoder.encode(pa.array([1, 2]))
     assert str(caught.value) == f"expected strings, found: `int64`\nhint: {LIST}"
+    broken = pa.StringArray.from_buffers(
+        1, pa.array([0, 1], pa.int32()).buffers()[1], pa.py_buffer(b"\xff")
+    )
+    for add in (False, True):
+        with pytest.raises(
+            DataError,
+            match=r"UTF-8.*\nhint: decode them from their own encoding, or leave such rows out",
+        ):
+            encoder.encode(broken, add_special_tokens=add)
     for bad in ([1], ["\ud800"], 7, [["a"]]):
         with pytest.raises(DataError, match=f"^cannot encode this: .*\nhint: {LIST}$"):
             encoder.encode(bad)
@@ -162,6 +184,19 @@ def test_chats_that_are_none(encoder, chats, message):
     with pytest.raises(DataError) as caught:
         encoder.encode_chats(chats)
     assert str(caught.value) == message
+
+
+def test_what_only_the_template_could_read_is_not_left_out(encoder, by_jinja):
+    pl = pytest.importorskip("polars")
+    nulls = [[turn | {"reasoning_content": None} for turn in chat] for chat in CHATS[:2]]
+    chats = [nulls[0], [*nulls[1], {"role": "assistant", "content": "a", "reasoning_content": "b"}]]
+    message = "chat 1 has a message with more than a role and a content: `reasoning_content`\nhint: only these two are read"
+    for make in (list, iter, pa.array, lambda rows: pl.from_arrow(pa.array(rows))):
+        with pytest.raises(DataError, match=message):
+            by_jinja.encode_chats(make(chats))
+        assert by_jinja.encode_chats(make(nulls)).num_rows == len(chats)
+        # Zephyr's template is known to read no more.
+        assert encoder.encode_chats(make(chats)).num_rows == len(chats)
 
 
 def _work(encoder, queue):
@@ -237,6 +272,17 @@ def test_the_first_ids_are_transformers_own(both, add, most):
     for text, found in zip(texts, ids, strict=True):
         expected = live(text, add_special_tokens=add, truncation=True, max_length=most)
         assert found == expected["input_ids"], text
+
+
+def test_the_same_length_again_loads_nothing(encoder):
+    def ids(most):
+        return encoder.encode(["a b c"], add_special_tokens=True, max_length=most)
+
+    first = ids(2)
+    before = encoder._bounded(2)
+    assert ids(2) == first
+    assert encoder._bounded(2) is before
+    assert [len(ids(most)[0]) for most in (1, 3, 2)] == [1, 3, 2]
 
 
 def test_no_ids_and_fewer(encoder):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import itertools
 import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from zephyr_data.errors import ConfigError, DataError
@@ -21,7 +22,7 @@ from zephyr_data.tokenizer import PROBES, check_ids, load_tokenizer, messages_ty
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from typing import TypeAlias
 
     import pyarrow as pa
@@ -52,6 +53,7 @@ class Encoder:
         """
         self._spec = spec
         self._allow_special = allow_special_in_content
+        self._last_bounded: tuple[int, Backend] | None = None
         self.core = core().ChatEncoder(spec, allow_special_in_content=allow_special_in_content)
 
     @classmethod
@@ -124,9 +126,16 @@ class Encoder:
         if not add_special_tokens:
             return cast("pa.ListArray", pa.array(self.core.encode_texts(array, max_length)))
         backend = self._bounded(max_length)
+        try:
+            strings = array.to_pylist()
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"cannot encode strings that are not UTF-8: {error}"
+                "\nhint: decode them from their own encoding, or leave such rows out"
+            ) from error
         ids = [
             None if text is None else backend.encode(text, add_special_tokens=True).ids
-            for text in array.to_pylist()
+            for text in strings
         ]
         return cast("pa.ListArray", pa.array(ids, pa.list_(pa.int32())))
 
@@ -141,31 +150,37 @@ class Encoder:
             assistant speaks, with the token that ends the turn).
 
         Raises:
-            DataError: A chat, a role or a content is missing or no text, or a role is unknown.
+            DataError: A chat, a role or a content is missing or no text, or a role is unknown; or a message has another key,
+                such as `tool_calls`, that the chat template might read.
             ZephyrDataError: The chat template refuses a chat.
         """
         import pyarrow as pa
 
-        encoded = pa.array(self.core.encode(_chats(messages)))
+        # Templates that are formatted natively are known to read no other keys.
+        chats = _chats(messages, other_keys=self.template != "jinja")
+        encoded = pa.array(self.core.encode(chats))
         return pa.Table.from_batches(
             [pa.RecordBatch.from_struct_array(cast("pa.StructArray", encoded))]
         )
 
     def _bounded(self, max_length: int | None) -> Backend:
         """The tokenizer with what it adds around a text, and with this many ids at most."""
-        backend = self._backend
         if max_length is None:
-            return backend
-        backend = type(backend).from_str(self._spec.backend)
-        backend.no_padding()
-        try:
-            backend.enable_truncation(max_length)
-        except ValueError as error:
-            raise ConfigError(
-                f"cannot cut texts to {max_length} ids: {error}\nhint: it must leave room for the special tokens",
-                key="max_length",
-            ) from error
-        return backend
+            return self._backend
+        # Another length takes another copy, since threads may share the encoder; most programs ask for one length only.
+        last = self._last_bounded
+        if last is None or last[0] != max_length:
+            backend = type(self._backend).from_str(self._spec.backend)
+            backend.no_padding()
+            try:
+                backend.enable_truncation(max_length)
+            except ValueError as error:
+                raise ConfigError(
+                    f"cannot cut texts to {max_length} ids: {error}\nhint: it must leave room for the special tokens",
+                    key="max_length",
+                ) from error
+            last = self._last_bounded = (max_length, backend)
+        return last[1]
 
     @functools.cached_property
     def _backend(self) -> Backend:
@@ -206,6 +221,9 @@ def _check_texts(loaded: LoadedTokenizer, encoder: Encoder) -> None:
 
 # ---- what may be given ----
 
+KEYS = ("role", "content")
+"""All that is read of a message."""
+
 
 def _arrow(values: object, kind: pa.DataType, hint: str) -> pa.Array:
     """One Arrow array of a sequence or of what another library exports."""
@@ -230,26 +248,35 @@ def _strings(texts: object) -> pa.Array:
 
     hint = "give a list of strings, or an Arrow array of strings such as pyarrow and polars have"
     array = _arrow(texts, pa.large_string(), hint)
-    if array.type not in (pa.string(), pa.large_string(), pa.string_view()):
+    kinds = (pa.string(), pa.large_string(), pa.string_view())
+    if isinstance(array, pa.DictionaryArray) and array.type.value_type in kinds:
+        # A cast does not take dictionaries of string views apart, which polars has.
+        array = array.dictionary.cast(pa.large_string()).take(array.indices)
+    if pa.types.is_null(array.type):
+        array = array.cast(pa.string())
+    if array.type not in kinds:
         raise DataError(f"expected strings, found: `{array.type}`\nhint: {hint}")
     return array
 
 
-def _chats(messages: object) -> pa.Array:
+def _chats(messages: object, *, other_keys: bool) -> pa.Array:
+    """The chats, of whose messages only roles and contents are taken: an error if `other_keys` may not be left out."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     from zephyr_data.options import ROLES
 
     hint = 'give a list of chats, each a list of `{"role": "user", "content": "…"}`'
-    array = _arrow(messages, messages_type(), hint)
+    if isinstance(messages, Iterator):
+        messages = list(messages)  # it is gone through twice
+    given = _arrow(messages, messages_type(), hint)
     try:
-        array = array.cast(messages_type())
+        array = given.cast(messages_type())
     except pa.ArrowException as error:
-        raise DataError(f"expected chats, found: `{array.type}`\nhint: {hint}") from error
+        raise DataError(f"expected chats, found: `{given.type}`\nhint: {hint}") from error
     turns = array.flatten()
     missing = array.null_count + turns.null_count
-    if missing or any(turns.field(name).null_count for name in ("role", "content")):
+    if missing or any(turns.field(name).null_count for name in KEYS):
         number = next(index for index, chat in enumerate(array.to_pylist()) if _has_gap(chat))
         raise DataError(
             f"chat {number} is null, or lacks a role or a content\nhint: drop such chats before"
@@ -262,7 +289,27 @@ def _chats(messages: object) -> pa.Array:
             f"a message has an unknown role: `{unknown[0]}`"
             "\nhint: the roles are `system`, `user` and `assistant`; rename or drop the others before"
         )
+    if not other_keys:
+        _refuse_other_keys(messages, given)
     return array
+
+
+def _refuse_other_keys(messages: object, array: pa.Array) -> None:
+    """Raises if a message has more than is read; a null is to transformers as if it were not there."""
+    chats = cast("Iterable[Any]", messages)
+    if hasattr(messages, "__arrow_c_array__") or hasattr(messages, "__arrow_c_stream__"):
+        turns = array.flatten()
+        columns = (turns.field(field.name) for field in turns.type if field.name not in KEYS)
+        if all(column.null_count == len(column) for column in columns):
+            return
+        chats = array.to_pylist()
+    for number, chat in enumerate(chats):
+        for key, value in itertools.chain.from_iterable(dict(turn).items() for turn in chat):
+            if key not in KEYS and value is not None:
+                raise DataError(
+                    f"chat {number} has a message with more than a role and a content: `{key}`"
+                    "\nhint: only these two are read, and the chat template might read it; drop it before, or set it to null"
+                )
 
 
 def _has_gap(chat: list[dict[str, str | None] | None] | None) -> bool:
