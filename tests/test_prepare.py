@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -181,6 +182,21 @@ def test_the_manifest_says_from_what_and_how(sample, examples):
     assert pack.tokenizer["name"] == str(examples / "tokenizer")
     assert (pack.tokenizer["template"], pack.tokenizer["encoder"]) == ("zephyr", "exact-fast")
     assert {manifest.kind for manifest in (clean, dedup, pack)} == {"chat"}
+
+
+def test_a_tokenizer_of_an_unknown_kind_is_said_once(command, examples, tmp_path):
+    folder = tmp_path / "tokenizer"
+    shutil.copytree(examples / "tokenizer", folder)
+    definition = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    definition["normalizer"] = {"type": "NFKC"}
+    (folder / "tokenizer.json").write_text(json.dumps(definition), encoding="utf-8")
+    for tokenizer, encoder in ((examples / "tokenizer", "exact-fast"), (folder, "tokenizers")):
+        out = tmp_path / encoder
+        done = command("prepare", examples / "chats.jsonl", "--tokenizer", tokenizer, "--out", out)
+        assert done.returncode == 0, done.stderr
+        said = done.stderr.count("ids come from the `tokenizers` package")
+        assert said == (encoder == "tokenizers")
+        assert read_manifest(out / "packed").tokenizer["encoder"] == encoder
 
 
 def test_no_prompt_is_on_both_sides(prepare, write_rows, chat, tmp_path, read_rows):

@@ -162,6 +162,10 @@ def _run_stages(
     encoder = core().ChatEncoder(
         loaded.spec, loss_on=options.pack.loss_on, allow_special_in_content=literal
     )
+    if encoder.engine == "tokenizers":
+        report.note(
+            "this tokenizer's ids come from the `tokenizers` package, which is slower: the fast encoder does not know its kind"
+        )
     how = {"literal_specials": literal, "masks": options.pack.loss_on == "assistant"}
     check_ids(loaded, encoder, PROBES, **how)
 
