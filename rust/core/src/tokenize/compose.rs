@@ -15,7 +15,13 @@ pub(super) fn compose<'a>(classes: &Classes, text: &'a str, buffer: &'a mut Stri
     // What stands before `done` is in `buffer`, if anything is.
     let (mut at, mut done, mut before) = (0, 0, 0);
     loop {
-        at = skip(bytes, at);
+        // Where characters beyond that come in words, what stands between two words is a space.
+        if bytes.get(at).is_some_and(|byte| *byte < FIRST) {
+            at += 1;
+        }
+        if bytes.get(at).is_none_or(|byte| *byte < FIRST) {
+            at = skip(bytes, at);
+        }
         if at == bytes.len() {
             break;
         }
@@ -54,9 +60,11 @@ pub(super) fn compose<'a>(classes: &Classes, text: &'a str, buffer: &'a mut Stri
     buffer
 }
 
+/// Bytes from this on begin characters from U+0300 on.
+const FIRST: u8 = 0xCC;
+
 /// Place of the next byte that may begin a character from U+0300 on; there is nothing before it that NFC changes.
 fn skip(bytes: &[u8], mut at: usize) -> usize {
-    const FIRST: u8 = 0xCC;
     while let Some(chunk) = bytes[at..].first_chunk::<32>() {
         if chunk.iter().fold(0, |most, byte| most.max(*byte)) >= FIRST {
             break;

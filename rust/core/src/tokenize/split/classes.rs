@@ -42,7 +42,13 @@ pub(crate) fn is_in(class: Class, set: Set) -> bool {
 
 /// Bit of a table entry: NFC may change a text that holds the character.
 const COMPOSES: u8 = 1 << 4;
+/// The bits of an entry that are the class.
+const CLASS: u8 = COMPOSES - 1;
+/// In the place of a class: the characters have several. It is in no [`Set`].
+const SEVERAL: Class = CLASS;
 const BLOCK: usize = 128;
+/// So many characters of three bytes begin with the same two.
+const ROW: usize = 64;
 
 /// A table in two steps: blocks of 128 characters, equal ones kept once.
 #[derive(Debug)]
@@ -51,6 +57,9 @@ pub(crate) struct Classes {
     entries: Vec<u8>,
     /// The classes of the first 128 characters once more, so that ASCII needs one step.
     ascii: [Class; 128],
+    /// By the first two bytes of characters of three what their entries share: the class, or [`SEVERAL`], and whether any composes.
+    /// Most Chinese and Korean characters need no more than this, which is small enough to stay at hand.
+    rows: [u8; 16 * ROW],
 }
 
 impl Classes {
@@ -88,7 +97,34 @@ impl Classes {
         }
         let mut ascii = [OTHER; 128];
         ascii.copy_from_slice(&all[..128]);
-        Classes { blocks, entries, ascii }
+        let mut rows = [0; 16 * ROW];
+        for (row, entries) in rows.iter_mut().zip(all.chunks(ROW)) {
+            let class =
+                if entries.iter().all(|entry| (entry ^ entries[0]) & CLASS == 0) { entries[0] } else { SEVERAL };
+            *row = entries.iter().fold(class, |row, entry| row | entry & COMPOSES);
+        }
+        Classes { blocks, entries, ascii, rows }
+    }
+
+    /// What characters of three bytes that begin with these two share; [`SEVERAL`] if they do not begin one.
+    #[inline(always)]
+    fn row(&self, first: u8, second: u8) -> u8 {
+        if first & 0xF0 == 0xE0 {
+            self.rows[usize::from(first & 0x0F) * ROW + usize::from(second & 0x3F)]
+        } else {
+            SEVERAL
+        }
+    }
+
+    /// End of the characters of three bytes from `at` on of which their first two bytes say that they are in `set`.
+    #[inline(always)]
+    pub(super) fn run_of_three(&self, text: &[u8], mut at: usize, set: Set) -> usize {
+        while let Some([first, second, _]) = text.get(at..).and_then(<[u8]>::first_chunk)
+            && is_in(self.row(*first, *second) & CLASS, set)
+        {
+            at += 3;
+        }
+        at
     }
 
     #[inline(always)]
@@ -108,14 +144,23 @@ impl Classes {
 
     #[inline]
     fn beyond_ascii(&self, text: &[u8], at: usize) -> (Class, usize) {
+        let shared = self.row(text[at], text[at + 1]) & CLASS;
+        if shared != SEVERAL {
+            return (shared, 3);
+        }
         let (point, length) = decode(&text[at..]);
-        (self.entry(point) & !COMPOSES, length)
+        (self.entry(point) & CLASS, length)
     }
 
     /// Whether NFC may change a text that holds the character that begins at `at`: it is a combining mark, or has another
     /// normal form, or joins the character before it. A text without such characters is in NFC.
     #[inline(always)]
     pub(crate) fn composes(&self, text: &[u8], at: usize) -> (bool, usize) {
+        if let Some([first @ 0xE0..0xF0, second, _]) = text[at..].first_chunk()
+            && self.row(*first, *second) & COMPOSES == 0
+        {
+            return (false, 3);
+        }
         let (point, length) = decode(&text[at..]);
         (self.entry(point) & COMPOSES != 0, length)
     }

@@ -68,7 +68,8 @@ impl Scan<'_> {
                 }
                 at += 8;
             }
-            // A character beyond ASCII, or the last seven bytes.
+            // A character beyond ASCII, which seldom comes alone, or the last seven bytes.
+            at = self.classes.run_of_three(self.text, at, set);
             let (class, length) = self.class(at);
             if !is_in(class, set) {
                 return at;
