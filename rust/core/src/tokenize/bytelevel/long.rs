@@ -29,12 +29,16 @@ pub(super) struct Long {
 }
 
 impl Long {
+    /// What [`Long::look_up`] and [`Long::remember`] ask for.
+    pub(super) fn hash(piece: &[u8]) -> u64 {
+        if piece.len() > LONGEST { 0 } else { xxh3_64(piece) }
+    }
+
     /// Appends the tokens of `piece`, if they are known.
-    pub(super) fn look_up(&self, piece: &[u8], out: &mut Vec<u32>) -> bool {
+    pub(super) fn look_up(&self, piece: &[u8], hash: u64, out: &mut Vec<u32>) -> bool {
         if piece.len() > LONGEST || self.table.is_empty() {
             return false;
         }
-        let hash = xxh3_64(piece);
         let mut place = hash as usize & (self.table.len() - 1);
         while let Some(number) = (self.table[place] as usize).checked_sub(1) {
             let entry = self.entries[number];
@@ -50,7 +54,7 @@ impl Long {
     }
 
     /// Keeps the tokens of a piece that is not known.
-    pub(super) fn remember(&mut self, piece: &[u8], ids: &[u32]) {
+    pub(super) fn remember(&mut self, piece: &[u8], hash: u64, ids: &[u32]) {
         if piece.len() > LONGEST {
             return;
         }
@@ -58,7 +62,7 @@ impl Long {
             self.clear();
         }
         self.entries.push(Entry {
-            hash: xxh3_64(piece),
+            hash,
             piece: self.pieces.len() as u32,
             length: piece.len() as u16,
             count: ids.len() as u16,

@@ -40,13 +40,21 @@ pub(in crate::tokenize) struct Memo {
     buckets: Vec<Bucket>,
     pub(super) used: usize,
     long: Long,
+    /// The tokens of a piece while it is looked for.
+    fresh: Vec<u32>,
     /// Pieces and those that had to be encoded.
     pub(in crate::tokenize) seen: [u64; 2],
 }
 
 impl Default for Memo {
     fn default() -> Memo {
-        Memo { buckets: vec![Bucket::default(); FIRST], used: 0, long: Long::default(), seen: [0; 2] }
+        Memo {
+            buckets: vec![Bucket::default(); FIRST],
+            used: 0,
+            long: Long::default(),
+            fresh: Vec::new(),
+            seen: [0; 2],
+        }
     }
 }
 
@@ -168,6 +176,7 @@ impl Memo {
         let mut homes = [0u32; SIZE];
         let mut start = 0;
         self.seen[0] += ends.len() as u64;
+        let mut fresh = std::mem::take(&mut self.fresh);
         for batch in ends.chunks(SIZE) {
             let mut from = start;
             let mask = self.buckets.len() - 1;
@@ -193,18 +202,24 @@ impl Memo {
                     }
                     at += place.count as usize;
                 } else {
-                    out.truncate(at);
-                    self.miss(&text[start..end], *key, out, encode);
-                    at = out.len();
-                    out.resize(at + SIZE * INLINE, 0);
+                    fresh.clear();
+                    self.miss(&text[start..end], *key, &mut fresh, encode);
+                    // Those behind need room, too.
+                    if fresh.len() > INLINE {
+                        out.resize(out.len() + fresh.len() - INLINE, 0);
+                    }
+                    out[at..at + fresh.len()].copy_from_slice(&fresh);
+                    at += fresh.len();
                 }
                 start = end;
             }
             out.truncate(at);
         }
+        self.fresh = fresh;
     }
 
-    /// A piece that is long, has many tokens, was met for the first time in this batch, or is new.
+    /// A piece that is long, has many tokens, was met for the first time in this batch, or is new: writes its tokens to `out`, which
+    /// is empty.
     #[cold]
     fn miss(&mut self, piece: &[u8], key: u128, out: &mut Vec<u32>, encode: &mut impl FnMut(&[u8], &mut Vec<u32>)) {
         let Bucket(places) = &self.buckets[hash(key) & (self.buckets.len() - 1)];
@@ -212,22 +227,22 @@ impl Memo {
             out.extend_from_slice(&place.ids[..place.count as usize]);
             return;
         }
-        if self.long.look_up(piece, out) {
+        let hash = Long::hash(piece);
+        if self.long.look_up(piece, hash, out) {
             return;
         }
         self.seen[1] += 1;
-        let before = out.len();
         encode(piece, out);
-        let ids = &out[before..];
-        if piece.len() > SHORT || ids.len() > INLINE {
-            self.long.remember(piece, ids);
+        if piece.len() > SHORT || out.len() > INLINE {
+            self.long.remember(piece, hash, out);
             return;
         }
-        if self.used * 2 > self.buckets.len() && self.buckets.len() < MOST {
+        // At one for each bucket of two, few have found no room; more buckets would be fresh memory for nothing.
+        if self.used > self.buckets.len() && self.buckets.len() < MOST {
             self.grow();
         }
-        if !self.put(place_of(key, ids)) {
-            self.long.remember(piece, ids);
+        if !self.put(place_of(key, out)) {
+            self.long.remember(piece, hash, out);
         }
     }
 
@@ -242,7 +257,7 @@ impl Memo {
     }
 
     fn grow(&mut self) {
-        let larger = vec![Bucket::default(); self.buckets.len() * 2];
+        let larger = vec![Bucket::default(); (self.buckets.len() * 4).min(MOST)];
         let old = std::mem::replace(&mut self.buckets, larger);
         self.used = 0;
         for place in old.iter().flat_map(|bucket| bucket.0).filter(|place| place.count != 0) {
