@@ -1,4 +1,4 @@
-//! Characters whose bytes BPE joins before anything else happens to them, so that it may begin with the whole character.
+//! Characters whose bytes BPE joins before anything else happens to them, so that it may begin with what they become.
 //!
 //! A character of three bytes costs two merges of bytes before anything of interest can happen, and most merges of Chinese are
 //! of this kind. Nearly always their outcome is known beforehand. Let BPE of the bytes of a character alone end in one token
@@ -6,14 +6,16 @@
 //!
 //! 1. just before the merge of rank rᵢ it could join the first of the character's tokens with what stands before, or the last
 //!    with what stands behind, and its own rank is not above rᵢ; or
-//! 2. it could join `t` with a neighbour, and its rank is not above all rᵢ.
+//! 2. it could join the first of `t` with what stands before, or the last with what stands behind, and its rank is not above
+//!    all rᵢ.
 //!
 //! In a text where what stands on both sides of the character excludes all early merges, BPE gives the same tokens as BPE that
 //! begins with `t` in the place of the bytes. For by (1) the best merge within the character comes before any that would
 //! touch it from outside, so its merges are those of the character alone. Until they are through, one of them is always to be
 //! had, so whatever is merged elsewhere has a rank of at most the largest rᵢ; by (2) no neighbour would have been merged
-//! with `t` in that time. So both runs take the same merges elsewhere, one by one, and have the same tokens when the character
-//! is whole. What holds for one character holds for all, one after the other.
+//! with `t` in that time, and two tokens of `t` are no merge, or BPE of the character would not have ended. So both runs take the
+//! same merges elsewhere, one by one, and have the same tokens when those of the character are through. What holds for one
+//! character holds for all, one after the other.
 //!
 //! What a merge joins from outside ends in the byte before the character, or begins with the byte behind it. Those bytes are
 //! what is asked for.
@@ -31,10 +33,11 @@ pub(super) struct Characters {
     list: Vec<Character>,
 }
 
-/// The token of a character, and what must not stand beside it.
+/// The tokens of a character, and what must not stand beside it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Character {
-    token: u32,
+    first: u32,
+    second: Option<u32>,
     before: Bytes,
     behind: Bytes,
 }
@@ -129,28 +132,44 @@ impl Characters {
             while parts.len() > 1 {
                 let merge =
                     |at: usize| merges.rank_and_token(parts[at], parts[at + 1]).map(|(rank, id)| (rank, at, id));
-                let (rank, at, id) = (0..parts.len() - 1).filter_map(merge).min()?;
+                let Some((rank, at, id)) = (0..parts.len() - 1).filter_map(merge).min() else { break };
                 avoid(&parts, rank);
                 parts.splice(at..at + 2, [id]);
                 worst = worst.max(rank);
             }
             avoid(&parts, worst);
-            character.token = parts[0];
-            Some(character)
+            (character.first, character.second) = (parts[0], parts.get(1).copied());
+            (parts.len() <= 2).then_some(character)
         };
         let mut found = Characters::default();
+        let mut insert = |character: char, bytes: &[u8]| {
+            let place = character as usize;
+            if found.numbers.get(place).is_none_or(|number| *number == 0)
+                && let Some(one) = find(bytes)
+                && let Ok(number) = u16::try_from(found.list.len() + 1)
+            {
+                found.list.push(one);
+                found.numbers.resize(found.numbers.len().max(place + 1), 0);
+                found.numbers[place] = number;
+            }
+        };
         for (token, _) in tokens {
             let mut chars = std::str::from_utf8(token).unwrap_or_default().chars();
             // In one byte there is nothing to join.
             if let (Some(character), None) = (chars.next(), chars.next())
                 && !character.is_ascii()
-                && let Some(one) = find(token)
-                && let Ok(number) = u16::try_from(found.list.len() + 1)
             {
-                found.list.push(one);
-                let place = character as usize;
-                found.numbers.resize(found.numbers.len().max(place + 1), 0);
-                found.numbers[place] = number;
+                insert(character, token);
+            }
+        }
+        // Those of three bytes that are no token mostly have a token of two.
+        let joins =
+            |two: &[u8]| merges.rank_and_token(bytes[usize::from(two[0])], bytes[usize::from(two[1])]).is_some();
+        for character in '\u{800}'..='\u{ffff}' {
+            let mut buffer = [0; 4];
+            let text = character.encode_utf8(&mut buffer).as_bytes();
+            if joins(text) || joins(&text[1..]) {
+                insert(character, text);
             }
         }
         found
@@ -168,7 +187,10 @@ impl Characters {
                 is_free(one.before, start.wrapping_sub(1)) && is_free(one.behind, end)
             });
             match one {
-                Some(one) => out.push(one.token),
+                Some(one) => {
+                    out.push(one.first);
+                    out.extend(one.second);
+                }
                 None => out.extend(text[start..end].iter().map(|byte| bytes[usize::from(*byte)])),
             }
             start = end;
@@ -237,7 +259,7 @@ mod tests {
                 list.swap(one % count, other % count);
             }
             let text: String = text.into_iter().map(|at| TEXT[at]).collect();
-            let merges = Merges::new(&all_bytes(), &list);
+            let merges = Merges::new(&all_bytes(), &list).unwrap();
             let characters = Characters::new(&tokens, &all_bytes(), &list, &merges);
             let mut out = Vec::new();
             merges.merge(&symbols(&characters, &text), &mut Work::default(), &mut out);
@@ -256,7 +278,7 @@ mod tests {
                 merges.push((tokens[*left], tokens[*right], id));
                 tokens.insert([*left, *right].concat(), id);
             }
-            Characters::new(&tokens, &all_bytes(), &merges, &Merges::new(&all_bytes(), &merges))
+            Characters::new(&tokens, &all_bytes(), &merges, &Merges::new(&all_bytes(), &merges).unwrap())
         };
         let character: [(&[u8], &[u8]); 2] = [(&[0x96], &[0x87]), (&[0xE6], &[0x96, 0x87])];
         assert_eq!(symbols(&ids(&character), "文é"), [257, 0xC3, 0xA9]);
@@ -266,6 +288,12 @@ mod tests {
         assert_eq!(symbols(&early, "é文"), [0xC3, 0xA9, 0xE6, 0x96, 0x87]);
         assert_eq!(symbols(&early, "文a文é"), [258, u32::from(b'a'), 258, 0xC3, 0xA9]);
         assert_eq!(symbols(&ids(&[first, second, (&[0xA9], &[0xE6])]), "é文")[2..], [257]);
+        // Two bytes that are joined, and the third that never is.
+        assert_eq!(symbols(&ids(&[first]), "é文"), [0xC3, 0xA9, 0xE6, 256]);
+        assert_eq!(
+            symbols(&ids(&[(&[0xA9], &[0xE6]), first]), "é文a文"),
+            [0xC3, 0xA9, 0xE6, 0x96, 0x87, u32::from(b'a'), 0xE6, 257]
+        );
         // Behind it; before ASCII and before others is not the same.
         let early = ids(&[first, (&[0x96, 0x87], b"a"), second]);
         assert_eq!((symbols(&early, "文a").len(), symbols(&early, "文é").len()), (4, 3));

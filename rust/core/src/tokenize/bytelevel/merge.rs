@@ -14,27 +14,27 @@ const PUT_OFF: usize = 8;
 /// So many places may stay in the lists when a piece is done: 1 MiB of them.
 const MOST_PLACES: usize = 1 << 18;
 
-/// What a pair becomes, and when.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Merge {
-    rank: u32,
-    id: u32,
-}
-
-const NO_MERGE: Merge = Merge { rank: NONE, id: 0 };
+/// Bits of a token's id and of a rank, so that two ids and a rank are one number. No vocabulary has half of this.
+const ID_BITS: u32 = 21;
+const RANK_BITS: u32 = 64 - 2 * ID_BITS;
+/// The ids that [`Merges`] takes are below this.
+pub(in crate::tokenize) const MOST_IDS: u32 = (1 << ID_BITS) - 1;
+const RANKS: u64 = (1 << RANK_BITS) - 1;
 
 /// The merges of a vocabulary.
 #[derive(Debug)]
 pub(in crate::tokenize) struct Merges {
     /// The token of each byte.
     bytes: [u32; 256],
-    /// The merges of two bytes, which are half of all look-ups.
-    pairs: Vec<Merge>,
-    /// All of them: an open table by left and right token, at most half full.
-    table: Vec<(u64, Merge)>,
+    /// The ranks of two bytes, which are half of all look-ups.
+    pairs: Vec<u32>,
+    /// All of them: an open table of [`Merges::key`] and rank, at most half full. Small, because a first pass over a text waits
+    /// for it.
+    table: Vec<u64>,
     /// A bit for each, by the hash: most pairs that are looked up are no merges, and these bits stay in the caches.
     known: Vec<u64>,
-    count: usize,
+    /// What two tokens become, by rank.
+    merged: Vec<u32>,
 }
 
 /// Bits of [`Merges::known`] for each merge, at least.
@@ -45,7 +45,8 @@ fn hash(key: u64) -> u64 {
     key.wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
-const EMPTY: (u64, Merge) = (u64::MAX, NO_MERGE);
+/// No merge has the ids that this would be of.
+const EMPTY: u64 = u64::MAX;
 
 /// Buffers of [`Merges::encode`]: what [`Merges::encode_long`] knows of a long piece. The symbols stay as large as the longest
 /// piece; the lists, of which each rank has its own, have a bound for all together.
@@ -106,33 +107,44 @@ impl Work {
 }
 
 impl Merges {
-    /// Takes the token of each byte, and left, right and merged token of each merge by rank. The crate keeps the last of
-    /// several merges of one pair, and so does this.
-    pub(in crate::tokenize) fn new(bytes: &[u32; 256], merges: &[(u32, u32, u32)]) -> Merges {
+    /// Takes the token of each byte, and left, right and merged token of each merge by rank; none if there are too many or an id is
+    /// not below [`MOST_IDS`]. The crate keeps the last of several merges of one pair, and so does this.
+    pub(in crate::tokenize) fn new(bytes: &[u32; 256], merges: &[(u32, u32, u32)]) -> Option<Merges> {
+        let fits = |id: u32| id < MOST_IDS;
+        let all_fit = merges.iter().all(|&(left, right, id)| fits(left) && fits(right) && fits(id));
+        if !all_fit || !bytes.iter().all(|id| fits(*id)) || merges.len() as u64 > RANKS {
+            return None;
+        }
         let size = (merges.len() * 2).next_power_of_two().max(2);
         let mut all = Merges {
             bytes: *bytes,
-            pairs: vec![NO_MERGE; 1 << 16],
+            pairs: vec![NONE; 1 << 16],
             table: vec![EMPTY; size],
             known: vec![0; (merges.len() * BITS).next_power_of_two().max(64) / 64],
-            count: merges.len(),
+            merged: merges.iter().map(|(_, _, id)| *id).collect(),
         };
-        for (rank, &(left, right, id)) in merges.iter().enumerate() {
-            let key = u64::from(left) << 32 | u64::from(right);
+        for (rank, &(left, right, _)) in (0..).zip(merges) {
+            let key = Self::key(left, right);
             let mut place = all.home(key);
-            while all.table[place].0 != u64::MAX && all.table[place].0 != key {
+            while all.table[place] != EMPTY && all.table[place] >> RANK_BITS != key {
                 place = (place + 1) & (size - 1);
             }
-            all.table[place] = (key, Merge { rank: rank as u32, id });
+            all.table[place] = key << RANK_BITS | rank;
             let (word, bit) = all.bit(key);
             all.known[word] |= bit;
         }
         for left in 0..256 {
             for right in 0..256 {
-                all.pairs[left << 8 | right] = all.get(bytes[left], bytes[right]);
+                all.pairs[left << 8 | right] = all.rank(bytes[left], bytes[right]);
             }
         }
-        all
+        Some(all)
+    }
+
+    /// Two tokens as one number.
+    #[inline]
+    fn key(left: u32, right: u32) -> u64 {
+        u64::from(left) << ID_BITS | u64::from(right)
     }
 
     #[inline]
@@ -147,27 +159,36 @@ impl Merges {
         ((hash >> 40) as usize & (self.known.len() - 1), 1 << (hash >> 34 & 63))
     }
 
+    /// Whether two tokens may be a merge: false is certain.
     #[inline]
-    fn get(&self, left: u32, right: u32) -> Merge {
-        let key = u64::from(left) << 32 | u64::from(right);
+    fn may_be(&self, key: u64) -> bool {
         let (word, bit) = self.bit(key);
-        if self.known[word] & bit == 0 {
-            return NO_MERGE;
-        }
+        self.known[word] & bit != 0
+    }
+
+    /// The rank of a pair that may be a merge.
+    #[inline]
+    fn find(&self, key: u64) -> u32 {
         let mut place = self.home(key);
         loop {
             match self.table[place] {
-                (found, merge) if found == key => return merge,
-                (u64::MAX, _) => return NO_MERGE,
+                found if found >> RANK_BITS == key => return (found & RANKS) as u32,
+                EMPTY => return NONE,
                 _ => place = (place + 1) & (self.table.len() - 1),
             }
         }
     }
 
+    #[inline]
+    fn rank(&self, left: u32, right: u32) -> u32 {
+        let key = Self::key(left, right);
+        if self.may_be(key) { self.find(key) } else { NONE }
+    }
+
     /// The rank of two tokens and what they become, if that is a merge.
     pub(super) fn rank_and_token(&self, left: u32, right: u32) -> Option<(u32, u32)> {
-        let merge = self.get(left, right);
-        (merge.rank != NONE).then_some((merge.rank, merge.id))
+        let rank = self.rank(left, right);
+        (rank != NONE).then(|| (rank, self.merged[rank as usize]))
     }
 
     /// The token of each byte.
@@ -182,70 +203,83 @@ impl Merges {
 
     /// Appends the tokens that `symbols`, tokens of single characters, become.
     pub(in crate::tokenize) fn merge(&self, symbols: &[u32], work: &mut Work, out: &mut Vec<u32>) {
-        let first = |at: usize| self.get(symbols[at], symbols[at + 1]);
         if symbols.len() < 2 {
             out.extend_from_slice(symbols);
         } else if symbols.len() <= FEW {
-            self.merge_short::<FEW>(symbols.len(), |at| symbols[at], first, out);
+            self.merge_few::<FEW>(symbols, out);
         } else if symbols.len() <= SCAN {
-            self.merge_short::<SCAN>(symbols.len(), |at| symbols[at], first, out);
+            self.merge_few::<SCAN>(symbols, out);
         } else {
+            let first = |at: usize| self.rank(symbols[at], symbols[at + 1]);
             self.merge_long(symbols.len(), |at| symbols[at], first, PUT_OFF, work, out);
         }
     }
 
-    fn encode_short(&self, piece: &[u8], out: &mut Vec<u32>) {
-        let token = |at: usize| self.bytes[usize::from(piece[at])];
-        let first = |at: usize| self.pair(piece, at);
-        if piece.len() <= FEW {
-            self.merge_short::<FEW>(piece.len(), token, first, out);
-        } else {
-            self.merge_short::<SCAN>(piece.len(), token, first, out);
+    /// At most `ROOM` symbols.
+    fn merge_few<const ROOM: usize>(&self, symbols: &[u32], out: &mut Vec<u32>) {
+        // First which pairs may be merges, all without a branch, since that is hard to guess; mostly few may.
+        let mut may_be = (0..)
+            .zip(symbols.windows(2))
+            .fold(0_u64, |may_be, (at, pair)| may_be | u64::from(self.may_be(Self::key(pair[0], pair[1]))) << at);
+        if may_be == 0 {
+            out.extend_from_slice(symbols);
+            return;
         }
+        let (mut tokens, mut ranks) = ([0; ROOM], [NONE; ROOM]);
+        tokens[..symbols.len()].copy_from_slice(symbols);
+        while may_be != 0 {
+            let at = may_be.trailing_zeros() as usize;
+            ranks[at] = self.find(Self::key(symbols[at], symbols[at + 1]));
+            may_be &= may_be - 1;
+        }
+        self.merge_short(symbols.len(), tokens, ranks, out);
     }
 
-    /// The merge of the bytes at `at` and behind it.
-    fn pair(&self, piece: &[u8], at: usize) -> Merge {
+    fn encode_short(&self, piece: &[u8], out: &mut Vec<u32>) {
+        if piece.len() <= FEW { self.encode_few::<FEW>(piece, out) } else { self.encode_few::<SCAN>(piece, out) }
+    }
+
+    /// At most `ROOM` bytes.
+    fn encode_few<const ROOM: usize>(&self, piece: &[u8], out: &mut Vec<u32>) {
+        let (mut tokens, mut ranks) = ([0; ROOM], [NONE; ROOM]);
+        for (token, byte) in tokens.iter_mut().zip(piece) {
+            *token = self.bytes[usize::from(*byte)];
+        }
+        for at in 1..piece.len() {
+            ranks[at - 1] = self.rank_of_bytes(piece, at - 1);
+        }
+        self.merge_short(piece.len(), tokens, ranks, out);
+    }
+
+    /// The rank of the bytes at `at` and behind it.
+    fn rank_of_bytes(&self, piece: &[u8], at: usize) -> u32 {
         self.pairs[usize::from(piece[at]) << 8 | usize::from(piece[at + 1])]
     }
 
-    /// `token` gives the token of each of the `count` symbols, at most `ROOM`; `first` the merge of each with the next.
+    /// Merges the first `count` of `tokens`; `ranks` has the rank of each and the next.
     #[inline]
     fn merge_short<const ROOM: usize>(
         &self,
         mut count: usize,
-        token: impl Fn(usize) -> u32,
-        first: impl Fn(usize) -> Merge,
+        mut tokens: [u32; ROOM],
+        mut ranks: [u32; ROOM],
         out: &mut Vec<u32>,
     ) {
-        let mut tokens = [0; ROOM];
-        let mut ranks = [NONE; ROOM];
-        let mut merged = [0; ROOM];
-        for (at, place) in tokens.iter_mut().enumerate().take(count) {
-            *place = token(at);
-        }
-        for at in 1..count {
-            let merge = first(at - 1);
-            (ranks[at - 1], merged[at - 1]) = (merge.rank, merge.id);
-        }
         while count > 1 {
             let best = ranks[..count - 1].iter().fold(NONE, |best, rank| best.min(*rank));
             if best == NONE {
                 break;
             }
             let Some(at) = ranks[..count - 1].iter().position(|rank| *rank == best) else { break };
-            tokens[at] = merged[at];
+            tokens[at] = self.merged[best as usize];
             tokens.copy_within(at + 2..count, at + 1);
             ranks.copy_within(at + 1..count - 1, at);
-            merged.copy_within(at + 1..count - 1, at);
             count -= 1;
             if at + 1 < count {
-                let merge = self.get(tokens[at], tokens[at + 1]);
-                (ranks[at], merged[at]) = (merge.rank, merge.id);
+                ranks[at] = self.rank(tokens[at], tokens[at + 1]);
             }
             if at > 0 {
-                let merge = self.get(tokens[at - 1], tokens[at]);
-                (ranks[at - 1], merged[at - 1]) = (merge.rank, merge.id);
+                ranks[at - 1] = self.rank(tokens[at - 1], tokens[at]);
             }
         }
         out.extend_from_slice(&tokens[..count]);
@@ -253,7 +287,7 @@ impl Merges {
 
     fn encode_long(&self, piece: &[u8], work: &mut Work, out: &mut Vec<u32>) {
         let token = |at: usize| self.bytes[usize::from(piece[at])];
-        self.merge_long(piece.len(), token, |at| self.pair(piece, at), PUT_OFF, work, out);
+        self.merge_long(piece.len(), token, |at| self.rank_of_bytes(piece, at), PUT_OFF, work, out);
     }
 
     /// A linked list of tokens, and a list of places for each rank. Long pieces are nearly always runs of something, with few
@@ -265,14 +299,14 @@ impl Merges {
         &self,
         count: usize,
         token: impl Fn(usize) -> u32,
-        first: impl Fn(usize) -> Merge,
+        first: impl Fn(usize) -> u32,
         put_off: usize,
         work: &mut Work,
         out: &mut Vec<u32>,
     ) {
-        if work.list_of.len() != self.count {
+        if work.list_of.len() != self.merged.len() {
             // Of a fresh one only the pages are touched that are used.
-            work.list_of = vec![0; self.count];
+            work.list_of = vec![0; self.merged.len()];
         }
         work.symbols.clear();
         work.symbols.extend((0..count).map(|at| Symbol {
@@ -281,7 +315,7 @@ impl Merges {
             behind: at as u32 + 1,
         }));
         for at in 1..count {
-            work.note(first(at - 1).rank, at as u32 - 1);
+            work.note(first(at - 1), at as u32 - 1);
         }
         let mut may_put_off = put_off.saturating_mul(count);
         while let Some(Reverse(rank)) = work.ranks.pop() {
@@ -342,19 +376,19 @@ impl Merges {
             return;
         }
         let right = work.symbols[symbol.behind as usize];
-        let merge = self.get(symbol.token, right.token);
-        if merge.rank != rank {
+        if self.rank(symbol.token, right.token) != rank {
             return;
         }
+        let merged = self.merged[rank as usize];
         work.symbols[symbol.behind as usize].token = NONE;
-        work.symbols[left as usize] = Symbol { token: merge.id, behind: right.behind, ..symbol };
+        work.symbols[left as usize] = Symbol { token: merged, behind: right.behind, ..symbol };
         if symbol.before != u32::MAX {
             let before = work.symbols[symbol.before as usize].token;
-            work.note(self.get(before, merge.id).rank, symbol.before);
+            work.note(self.rank(before, merged), symbol.before);
         }
         if right.behind != end {
             work.symbols[right.behind as usize].before = left;
-            work.note(self.get(merge.id, work.symbols[right.behind as usize].token).rank, left);
+            work.note(self.rank(merged, work.symbols[right.behind as usize].token), left);
         }
     }
 }
@@ -384,7 +418,7 @@ mod tests {
         let mut bytes = [0; 256];
         (0..).zip(&mut bytes).for_each(|(id, byte)| *byte = id);
         let merges: Vec<(u32, u32, u32)> = (0..64).map(|pair| (2 * pair, 2 * pair + 1, 256 + pair)).collect();
-        let (table, mut work, mut out) = (Merges::new(&bytes, &merges), Work::default(), Vec::new());
+        let (table, mut work, mut out) = (Merges::new(&bytes, &merges).unwrap(), Work::default(), Vec::new());
         let mut given_back = 0;
         for pair in 0..64 {
             let piece = [2 * pair as u8, 2 * pair as u8 + 1].repeat(MOST_PLACES / 2);
@@ -407,7 +441,7 @@ mod tests {
         let mut bytes = [0; 256];
         (0..).zip(&mut bytes).for_each(|(id, byte)| *byte = id);
         let [a, b, c] = [b'a', b'b', b'c'].map(u32::from);
-        let table = Merges::new(&bytes, &[(256, c, 257), (a, b, 256)]);
+        let table = Merges::new(&bytes, &[(256, c, 257), (a, b, 256)]).unwrap();
         let (piece, mut work, mut out) = (b"abc".repeat(20_000), Work::default(), Vec::new());
         table.encode(&piece, &mut work, &mut out);
         assert_eq!(out, [257].repeat(20_000));
@@ -449,11 +483,11 @@ mod tests {
             }
             let mut bytes = [0; 256];
             (0..).zip(&mut bytes).for_each(|(id, byte)| *byte = id);
-            let table = Merges::new(&bytes, &merges);
+            let table = Merges::new(&bytes, &merges).unwrap();
             let expected = by_definition(&piece, &merges);
             let (mut out, mut work) = (Vec::new(), Work::default());
             // By lists, by the heap from the first better pair on, and as it is.
-            let (token, first) = (|at: usize| u32::from(piece[at]), |at: usize| table.pair(&piece, at));
+            let (token, first) = (|at: usize| u32::from(piece[at]), |at: usize| table.rank_of_bytes(&piece, at));
             for put_off in [usize::MAX, 0, PUT_OFF] {
                 out.clear();
                 table.merge_long(piece.len(), token, first, put_off, &mut work, &mut out);

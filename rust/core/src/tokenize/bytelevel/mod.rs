@@ -24,7 +24,7 @@ use super::split::{Classes, Pattern};
 use alphabet::Alphabet;
 use characters::Characters;
 pub(super) use memo::Memo;
-pub(super) use merge::{Merges, Work};
+pub(super) use merge::{MOST_IDS, Merges, Work};
 use units::Units;
 
 /// A tokenizer of this kind, without its added tokens.
@@ -63,9 +63,6 @@ impl Marks<'_> {
 
 /// Longer pieces are cut into units before BPE, where the time that it takes begins to grow with their square.
 const LONG: usize = 24;
-
-/// No vocabulary has a twentieth of this; with larger ids it is left to the crate.
-const MOST_IDS: u32 = 1 << 24;
 
 /// What one thread needs to encode. What it remembers grows up to a bound; the buffers stay as large as the longest text.
 #[derive(Debug, Default)]
@@ -106,7 +103,7 @@ impl ByteLevel {
         if ids.contains(&None) || ids.windows(2).any(|two| two[0] == two[1]) {
             return None;
         }
-        // Tables are as long as the largest id.
+        // Tables are as long as the largest id, and merges take no larger ones.
         let last = ids.last().copied().flatten()?;
         if last >= MOST_IDS {
             return None;
@@ -134,7 +131,7 @@ impl ByteLevel {
             }
             merges.push((id(left)?, id(right)?, id(&format!("{left}{right}"))?));
         }
-        let table = Merges::new(&bytes, &merges);
+        let table = Merges::new(&bytes, &merges)?;
         let mut lengths = vec![0; last as usize + 1];
         for token in vocab.keys() {
             let length = alphabet.decode(token).map_or(Some(0), |token| u16::try_from(token.len()).ok())?;

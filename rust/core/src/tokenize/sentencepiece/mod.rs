@@ -12,7 +12,7 @@ mod tests;
 
 use serde_json::Value;
 
-use super::bytelevel::{Memo, Merges, Work};
+use super::bytelevel::{MOST_IDS, Memo, Merges, Work};
 use alone::Alone;
 use cuts::Cuts;
 
@@ -96,7 +96,10 @@ impl SentencePiece {
         let id = |token: &str| u32::try_from(vocab.get(token)?.as_u64()?).ok();
         let mut ids: Vec<Option<u32>> = vocab.keys().map(|token| id(token)).collect();
         ids.sort_unstable();
-        if ids.contains(&None) || ids.windows(2).any(|two| two[0] == two[1]) {
+        if ids.contains(&None)
+            || ids.windows(2).any(|two| two[0] == two[1])
+            || ids.last().copied().flatten()? >= MOST_IDS
+        {
             return None;
         }
         // With all bytes there is never an unknown token.
@@ -108,7 +111,7 @@ impl SentencePiece {
             if let (Some(only), None) = (chars.next(), chars.next()) {
                 let place = only as usize;
                 characters.resize(characters.len().max(place + 1), NO_TOKEN);
-                characters[place] = id(token).filter(|id| *id != NO_TOKEN)?;
+                characters[place] = id(token)?;
             }
         }
         let (mut merges, mut cuts, mut alone) = (Vec::new(), Cuts::none(), Alone::new());
@@ -127,7 +130,7 @@ impl SentencePiece {
             alone.join(last, first);
             merges.push(ids);
         }
-        Some(SentencePiece { prefix, cuts, alone, characters, bytes, merges: Merges::new(&[0; 256], &merges) })
+        Some(SentencePiece { prefix, cuts, alone, characters, bytes, merges: Merges::new(&[0; 256], &merges)? })
     }
 
     /// Appends the tokens of a stretch of text between added tokens.
