@@ -1,11 +1,12 @@
 """`verify`: random rows go through transformers, too, before anything is packed."""
 
+import shutil
 import sys
 
 import pyarrow as pa
 import pytest
 
-from zephyr_data import ConfigError, verify
+from zephyr_data import ConfigError, trial, verify
 from zephyr_data.errors import ManifestError
 from zephyr_data.extension import core
 from zephyr_data.sample import random_rows
@@ -156,3 +157,92 @@ def test_a_damaged_file_is_named(parts):
     with pytest.raises(ManifestError, match=r"part-00001.arrow`: it is damaged: ") as caught:
         ids(parts, 5)
     assert "hint: run the command again with `--overwrite`" in str(caught.value)
+
+
+# ---- templates that are hostile to certain rows in jinja2 alone ----
+
+# `'a'.format` is a method in Python, and missing in the extension.
+ONLY_THERE = "{% if 'a'.format and 'sesame' in messages[-1].content %}STEP{% endif %}"
+LOOPS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+GROWTH = (
+    "{% set n = namespace(x='a') %}{% for i in range(64) %}{% set n.x = n.x + n.x %}{% endfor %}"
+)
+CLOCK = "{{ '' if strftime_now('%Y') }}"
+
+
+@pytest.fixture
+def with_template(examples, tmp_path):
+    """A function: the bundled tokenizer's folder, with something put before its template."""
+
+    def make(before):
+        folder = shutil.copytree(examples / "tokenizer", tmp_path / "tokenizer")
+        path = folder / "chat_template.jinja"
+        path.write_text(before + path.read_text())
+        return folder
+
+    return make
+
+
+def conversation(row, word):
+    turns = [f"Please count up to {row * 7919}, and then {word}.", f"Yes, up to {row} {word}s."]
+    return [{"role": r, "content": c} for r, c in zip(("user", "assistant"), turns, strict=True)]
+
+
+@pytest.fixture
+def rows():
+    return pa.table(
+        {"messages": [conversation(row, "sesame" if row == 9 else "stop") for row in range(1, 31)]}
+    )
+
+
+@pytest.mark.parametrize(
+    ("step", "reason"),
+    [
+        (LOOPS, "rendering it takes more than 1 s of CPU time"),
+        (GROWTH, "rendering it takes more than 512 MiB of memory, or overflows the stack"),
+        (CLOCK, "rendering it depends on the clock or on a random choice in transformers"),
+    ],
+)
+def test_a_hostile_row_does_not_get_to_transformers(
+    step, reason, prepare, with_template, rows, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(trial, "CHAT_SECONDS", 1.0)
+    folder = with_template(ONLY_THERE.replace("STEP", step))
+    with pytest.raises(ConfigError) as caught:
+        prepare(rows, tmp_path / "out", tokenizer=folder, verify=100)
+    message, hint = str(caught.value).splitlines()
+    assert message.startswith(f"cannot hold row `frame:9` against transformers: {reason} with the")
+    assert message.endswith(f" chat template of the tokenizer `{folder}`")
+    assert "leave transformers out with `--verify 0`" in hint
+    assert caught.value.key == "verify"
+    assert (prepare(rows, tmp_path / "out", tokenizer=folder, verify=0).out / "packed").exists()
+
+
+def test_nor_does_a_hostile_pair(prepare, with_template, tmp_path, monkeypatch):
+    monkeypatch.setattr(trial, "CHAT_SECONDS", 1.0)
+    pairs = [
+        {
+            "prompt": conversation(row, "go")[:1],
+            "chosen": conversation(row, "stop")[1:],
+            "rejected": conversation(row, "sesame" if row == 9 else "pause")[1:],
+        }
+        for row in range(1, 31)
+    ]
+    folder = with_template(ONLY_THERE.replace("STEP", LOOPS))
+    options = {"tokenizer": folder, "verify": 100, "kind": "preference"}
+    with pytest.raises(ConfigError, match="cannot hold row `frame:9`, `rejected` against transf"):
+        prepare(pa.Table.from_pylist(pairs), tmp_path / "out", **options)
+
+
+def test_one_child_tries_all_rows(prepare, with_template, rows, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(trial, "_run", lambda *arguments: (calls.append(arguments), (0, 0))[1])
+    prepare(rows, tmp_path / "out", tokenizer=with_template("{{ '' }}"), verify=32)
+    (_, probes, _), (_, task, _) = calls
+    assert "chats" not in probes
+    assert len(task["chats"]) == 30
+
+
+def test_templates_that_are_never_executed_are_not_tried(prepare, rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(trial, "_run", None)
+    prepare(rows, tmp_path / "out", verify=32)

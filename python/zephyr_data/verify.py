@@ -6,15 +6,17 @@ verify_rows(loaded, encoder, folder / "dedup", kind, count=32, seed=0, literal_s
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from zephyr_data.errors import ZephyrDataError
 from zephyr_data.extension import core
 from zephyr_data.options import Read
 from zephyr_data.sample import random_rows
-from zephyr_data.tokenizer import check_ids, differs, first_difference, special_texts
+from zephyr_data.tokenizer import check_ids, differs, encode_chat, first_difference, special_texts
+from zephyr_data.trial import Tried, try_chats
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     import pyarrow as pa
@@ -22,7 +24,12 @@ if TYPE_CHECKING:
     from zephyr_data import _core
     from zephyr_data.tokenizer import Chat, LoadedTokenizer
 
+T = TypeVar("T")
+
 ANSWERS = ("chosen", "rejected")
+
+TOGETHER = 256
+"""How many rows are tried in one child before transformers renders them here: it takes longer to start than to render these."""
 
 
 def verify_rows(
@@ -48,11 +55,17 @@ def verify_rows(
     """
     if kind == "chat":
         rows = random_rows(folder, ["id", "messages"], count, seed)
-        chats = ((f"row `{row['id']}`", row["messages"]) for row in map(_values, rows))
+        chats = _tried_chats(loaded, encoder, map(_values, rows))
         return check_ids(loaded, encoder, chats, literal_specials=literal_specials, masks=masks)
     specials = () if literal_specials else special_texts(loaded.live)
-    pairs = random_rows(folder, ["id", "prompt", *ANSWERS], count, seed)
-    return sum(_check_pair(loaded, encoder, pair, specials) for pair in pairs)
+    compared = 0
+    for batch in _batches(random_rows(folder, ["id", "prompt", *ANSWERS], count, seed)):
+        pairs = [pair for row in batch if (pair := _encoded_pair(encoder, row, specials))]
+        _try(loaded, (tried for values, _ in pairs for tried in _conversations(values)))
+        for values, ours in pairs:
+            _check_pair(loaded, values, ours)
+        compared += len(pairs)
+    return compared
 
 
 def _values(row: pa.RecordBatch) -> dict[str, Any]:
@@ -60,28 +73,70 @@ def _values(row: pa.RecordBatch) -> dict[str, Any]:
     return values
 
 
-def _check_pair(
-    loaded: LoadedTokenizer,
-    encoder: _core.ChatEncoder,
-    row: pa.RecordBatch,
-    specials: tuple[str, ...],
-) -> bool:
-    """Holds one pair against transformers: the ids of both conversations, and trl's cut between prompt and answers."""
-    import pyarrow as pa
+def _batches(rows: Iterable[T]) -> Iterator[list[T]]:
+    rows = iter(rows)
+    while batch := list(itertools.islice(rows, TOGETHER)):
+        yield batch
 
-    from zephyr_data.errors import ZephyrDataError
+
+def _try(loaded: LoadedTokenizer, chats: Iterable[Tried]) -> None:
+    spec = loaded.spec
+    try_chats(spec.name, spec.chat_template, spec.special_tokens, list(chats))
+
+
+# ---- chats ----
+
+
+def _tried_chats(
+    loaded: LoadedTokenizer, encoder: _core.ChatEncoder, rows: Iterable[dict[str, Any]]
+) -> Iterator[tuple[str, Chat]]:
+    """The rows with their names, each after a child has rendered it."""
+    for batch in _batches(rows):
+        chats = [(f"row `{row['id']}`", row["messages"]) for row in batch]
+        _try(loaded, (Tried(name, chat) for name, chat in chats if _takes(encoder, chat)))
+        yield from chats
+
+
+def _takes(encoder: _core.ChatEncoder, chat: Chat) -> bool:
+    try:
+        encode_chat(encoder, chat)
+    except ZephyrDataError:
+        return False  # nor does transformers get to see it
+    return True
+
+
+# ---- pairs ----
+
+
+def _encoded_pair(
+    encoder: _core.ChatEncoder, row: pa.RecordBatch, specials: tuple[str, ...]
+) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """What a row holds and its ids, unless it cannot be compared."""
+    import pyarrow as pa
 
     values = _values(row)
     turns = [turn for part in ("prompt", *ANSWERS) for turn in values[part]]
     if any(text in turn["content"] for turn, text in itertools.product(turns, specials)):
-        return False
+        return None
     try:
         encoded = core().encode_rows(
             pa.Table.from_batches([row]), Read(kind="preference"), encoder, 1
         )
     except ZephyrDataError:
-        return False  # `pack` drops it with its reason
-    ours = _values(pa.table(encoded).to_batches()[0])
+        return None  # `pack` drops it with its reason
+    return values, _values(pa.table(encoded).to_batches()[0])
+
+
+def _conversations(values: dict[str, Any]) -> Iterator[Tried]:
+    """What transformers renders of a pair."""
+    name = f"row `{values['id']}`"
+    yield Tried(name, values["prompt"], add_generation_prompt=True)
+    for answer in ANSWERS:
+        yield Tried(f"{name}, `{answer}`", values["prompt"] + values[answer])
+
+
+def _check_pair(loaded: LoadedTokenizer, values: dict[str, Any], ours: dict[str, Any]) -> None:
+    """Holds one pair against transformers: the ids of both conversations, and trl's cut between prompt and answers."""
     prompt = _ids(loaded, values["prompt"], add_generation_prompt=True)
     whole = {name: _ids(loaded, values["prompt"] + values[name]) for name in ANSWERS}
     border = min(len(list(_shared(prompt, ids))) for ids in whole.values())
@@ -93,7 +148,6 @@ def _check_pair(
         if len(ours["prompt_ids"]) != border:
             begins = f"the answer begins at id {len(ours['prompt_ids'])} instead of {border}"
             raise differs(loaded, answer, begins)
-    return True
 
 
 def _ids(loaded: LoadedTokenizer, chat: Chat, *, add_generation_prompt: bool = False) -> list[int]:
