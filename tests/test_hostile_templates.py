@@ -51,6 +51,7 @@ CASES = {
     "namespace in itself": "{% set n = namespace() %}{% set n.n = n %}",
     "namespace in a list": "{% set n = namespace() %}{% set n.n = [n] %}{{ n.n ~ '' }}",
     "namespaces compared": "{% set n = namespace() %}{% set m = namespace() %}{{ n == m }}",
+    "namespaces in a comparison": "{% set n = namespace() %}{{ [n] == [n] }}",
     "reversed again": (
         "{% set n = namespace(x=[1]) %}{% for i in range(99999) %}{% set n.x = n.x|reverse %}{% endfor %}"
     ),
@@ -93,6 +94,19 @@ CASES = {
     "steps": "{% set x = [0] * 30000 %}{% for i in range(99999) %}{{ x[::29999]|length }}{% endfor %}",
     "promised ==": "{{ ([0] * 100000000) == ([0] * 100000000) }}",
     "splat": "{% set x = [0] * 30000 %}{% for i in range(99999) %}{% set z = dict(*x) %}{% endfor %}",
+    "last of a range": "{% for i in range(99999) %}{% set x = range(99999)|last %}{% endfor %}",
+    # What a message holds, again and again.
+    "content looped": (
+        "{% set c = messages[0].content %}{% for a in c * 99 %}{% for b in c * 99 %}{% for d in c %}{% endfor %}{% endfor %}{% endfor %}"
+    ),
+    "content doubled by a macro": (
+        "{% macro f(x) %}{{ x }}{{ x }}{% endmacro %}{% set n = namespace(x=messages[0].content) %}"
+        "{% for i in range(60) %}{% set n.x = f(n.x) %}{% endfor %}"
+    ),
+    "macros in one another": (
+        "{% macro f(n) %}{{ g(n) }}{{ g(n) }}{% endmacro %}{% macro g(n) %}{{ f(n) }}{{ f(n) }}{% endmacro %}"
+        "{{ f(messages[0].content) }}"
+    ),
     # A megabyte, again and again.
     "text ==": OFTEN.replace("VALUE", "n.s == t"),
     "text <": OFTEN.replace("VALUE", "n.s < t"),

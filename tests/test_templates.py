@@ -134,7 +134,7 @@ def test_what_the_engine_cannot_stop_is_stopped_from_outside(case):
         (-signal.SIGPROF, "takes more than 1 s of CPU time"),
         (-signal.SIGABRT, "takes more than 512 MiB of memory, or overflows the stack"),
         (-signal.SIGSEGV, "overflows the stack"),
-        (3, "ended its process with the status 3"),
+        (4, "ended its process with the status 4"),
     ],
 )
 def test_the_message_names_the_limit(status, reason, monkeypatch):

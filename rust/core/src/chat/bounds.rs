@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use minijinja::value::{DynObject, Kwargs, Object, ObjectRepr, Tuple, ValueKind, ValueOrKwargs};
+use minijinja::value::{DynObject, Kwargs, Object, ObjectRepr, Rest, Tuple, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 
 use super::python::{charge, text_of, unproven};
+use super::strict::listed;
 
 /// Pays for all that a value holds and gives it back.
 pub(super) const WALK: &str = "zephyr:walk";
@@ -63,8 +64,12 @@ pub(super) fn install(env: &mut Environment<'static>) {
     env.add_filter(SET, set);
     env.add_filter(STILL, still);
     env.add_function("namespace", namespace);
-    env.add_function("dict", |state: &State, value: Option<Value>, more: Kwargs| -> Result<Value, Error> {
-        let made = minijinja::functions::dict(value, more)?;
+    env.add_function("dict", |state: &State, values: Rest<Value>, more: Kwargs| -> Result<Value, Error> {
+        // `none` is no missing argument.
+        if values.len() > 1 || values.iter().any(|value| value.kind() != ValueKind::Map) {
+            return Err(unproven("`dict` of what is no dictionary"));
+        }
+        let made = minijinja::functions::dict(values.first().cloned(), more)?;
         walk(state, &made)?;
         Ok(made)
     });
@@ -127,6 +132,7 @@ impl Walk<'_> {
 pub(super) fn touch(state: &State, value: &Value) -> Result<(), Error> {
     match value.kind() {
         ValueKind::Map => charge(state, value.len().unwrap_or(0).saturating_mul(NODE / 2)),
+        ValueKind::None => listed(value),
         _ => Ok(()),
     }
 }
@@ -273,10 +279,15 @@ impl Object for Namespace {
     }
 }
 
-fn namespace(state: &State, values: Option<ValueOrKwargs>) -> Result<Value, Error> {
+#[expect(clippy::needless_pass_by_value, reason = "the engine hands arguments over by value")]
+fn namespace(state: &State, values: Rest<Value>, named: Kwargs) -> Result<Value, Error> {
     let mut made = BTreeMap::new();
-    if let Some(values) = values.map(ValueOrKwargs::into_value) {
-        walk(state, &values)?;
+    if values.len() > 1 {
+        return Err(Error::from(ErrorKind::TooManyArguments));
+    }
+    let named = Value::from(named);
+    for values in values.iter().chain([&named]) {
+        walk(state, values)?;
         let pairs = values.as_object().filter(|object| object.repr() == ObjectRepr::Map);
         let Some(pairs) = pairs.and_then(DynObject::try_iter_pairs) else {
             let reason = format!("expected object or keyword arguments, got {}", values.kind());

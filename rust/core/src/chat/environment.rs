@@ -12,7 +12,7 @@ use minijinja::{AutoEscape, Environment, ErrorKind, Value};
 
 use super::marks::Marks;
 use super::template::refused;
-use super::{bounds, filters, python, tags};
+use super::{bounds, filters, python, strict, tags};
 use crate::error::{Error, Result};
 
 /// minijinja's filters that jinja2 does not have, or that print otherwise than in Python.
@@ -91,6 +91,7 @@ pub(super) fn environment() -> Result<Environment<'static>> {
     });
     bounds::install(&mut env);
     filters::install(&mut env);
+    strict::install(&mut env);
     Ok(env)
 }
 

@@ -7,6 +7,7 @@ use minijinja::{Environment, Error, ErrorKind, State, Value, filters, tests};
 
 use super::bounds::{collect, iterable, touch, walk};
 use super::python::{charge, replaced, text_of, unproven};
+use super::strict::{listed, sortable};
 
 /// Adds filters of the engine, each under a name that templates do not use, and what pays for it and then calls it under its own.
 macro_rules! behind {
@@ -25,24 +26,20 @@ pub(super) fn install(env: &mut Environment<'static>) {
     env.add_filter("reverse", reverse);
     env.add_filter("items", items);
     env.add_filter("first", |state: &State, value: &Value| touch(state, value).and_then(|()| filters::first(value)));
-    env.add_filter("last", |state: &State, value: Value| touch(state, &value).and_then(|()| filters::last(value)));
+    env.add_filter("last", last);
     env.add_filter("sum", sum);
+    env.add_filter("zephyr:list", filters::list);
+    env.add_filter("list", |state: &mut State, value: &Value| {
+        listed(value)?;
+        state.apply_filter("zephyr:list", std::slice::from_ref(value))
+    });
 
     behind!(env, sorts: sort, min, max, unique, dictsort);
     behind!(env, maps: map, select, reject, selectattr, rejectattr);
 
     compares(env, &["eq", "equalto", "=="], |a, b| a == b);
     compares(env, &["ne", "!="], |a, b| a != b);
-    compares(env, &["lt", "lessthan", "<"], |a, b| a < b);
-    compares(env, &["le", "<="], |a, b| a <= b);
-    compares(env, &["gt", "greaterthan", ">"], |a, b| a > b);
-    compares(env, &["ge", ">="], |a, b| a >= b);
     compares(env, &["sameas"], tests::is_sameas);
-    env.add_test("in", |state: &State, value: &Value, container: &Value| {
-        walk(state, value)?;
-        walk(state, container)?;
-        tests::is_in(state, value, container)
-    });
     cases(env, "lower", tests::is_lower);
     cases(env, "upper", tests::is_upper);
 }
@@ -50,7 +47,8 @@ pub(super) fn install(env: &mut Environment<'static>) {
 /// A test that looks every character up: four times the work of comparing it.
 fn cases(env: &mut Environment<'static>, name: &'static str, holds: fn(&Value) -> bool) {
     env.add_test(name, move |state: &State, value: &Value| {
-        charge(state, value.as_str().map_or(0, str::len).saturating_mul(4)).map(|()| holds(value))
+        charge(state, value.as_str().map_or(0, str::len).saturating_mul(4))?;
+        text_of(value).map(|text| holds(&Value::from(text)))
     });
 }
 
@@ -63,6 +61,7 @@ fn sorts(env: &mut Environment<'static>, name: &'static str, inner: &'static str
             let rounds = input.len().unwrap_or(0).max(1).ilog2() as usize + 1;
             let bytes = walk(state, input)?;
             charge(state, bytes.saturating_mul(rounds))?;
+            sortable(state, name, &args)?;
         }
         let made = state.apply_filter(inner, &args)?;
         if name == "unique" { collect(state, &made).map(iterable) } else { Ok(made) }
@@ -112,7 +111,9 @@ fn compares(env: &mut Environment<'static>, names: &[&'static str], holds: fn(&V
 
 #[expect(clippy::needless_pass_by_value, reason = "the engine hands arguments over by value")]
 fn replace(state: &State, value: &Value, args: Rest<Value>, kwargs: Kwargs) -> Result<Value, Error> {
-    let (old, new, count): (&Value, &Value, Option<i64>) = from_args(&args)?;
+    let (old, new, count): (Option<Value>, Option<Value>, Option<i64>) = from_args(&args)?;
+    let given = |value: Option<Value>, name| value.map_or_else(|| kwargs.get::<Value>(name), Ok);
+    let (old, new) = (&given(old, "old")?, &given(new, "new")?);
     let count = if count.is_some() { count } else { kwargs.get("count")? };
     kwargs.assert_all_used()?;
     replaced(state, &text_of(value)?, &text_of(old)?, &text_of(new)?, count)
@@ -121,6 +122,7 @@ fn replace(state: &State, value: &Value, args: Rest<Value>, kwargs: Kwargs) -> R
 #[expect(clippy::needless_pass_by_value, reason = "the engine hands arguments over by value")]
 fn join(state: &mut State, value: &Value, args: Rest<Value>, kwargs: Kwargs) -> Result<Value, Error> {
     // `none` is a joiner like any other.
+    listed(value)?;
     let joiner = match args.first() {
         Some(joiner) => Some(joiner.clone()),
         None if kwargs.has("d") => Some(kwargs.get("d")?),
@@ -168,6 +170,14 @@ fn reverse(state: &State, value: &Value) -> Result<Value, Error> {
     }
 }
 
+fn last(state: &State, value: Value) -> Result<Value, Error> {
+    match value.kind() {
+        // A `range`, say, which the engine would go through to its end for the price of one step.
+        ValueKind::Iterable => Ok(collect(state, &value)?.pop().unwrap_or(Value::UNDEFINED)),
+        _ => touch(state, &value).and_then(|()| filters::last(value)),
+    }
+}
+
 fn items(state: &State, value: &Value) -> Result<Value, Error> {
     match value.kind() {
         ValueKind::Undefined => Ok(iterable(Vec::new())),
@@ -186,7 +196,7 @@ pub(super) fn pairs(state: &State, value: &Value) -> Result<Value, Error> {
 
 #[expect(clippy::needless_pass_by_value, reason = "the engine hands arguments over by value")]
 fn sum(
-    state: &State,
+    state: &mut State,
     value: Value,
     attribute: Option<&str>,
     start: Option<Value>,
@@ -199,7 +209,17 @@ fn sum(
     }
     let attribute = if attribute.is_some() { attribute } else { kwargs.get("attribute")? };
     kwargs.assert_all_used()?;
-    let bytes = attribute.map_or(0, str::len);
-    charge(state, if bytes > 256 { value.len().unwrap_or(0).saturating_mul(bytes) } else { 0 })?;
-    filters::sum(state, value, attribute, start, std::iter::empty::<(String, Value)>().collect())
+    listed(&value)?;
+    let values = match attribute {
+        Some(attribute) => {
+            let attribute = Value::from(Kwargs::from_iter([("attribute", Value::from(attribute))]));
+            state.apply_filter("map", &[value, attribute])?
+        }
+        None => value,
+    };
+    let values = collect(state, &values)?;
+    if !values.iter().all(|value| matches!(value.kind(), ValueKind::Number | ValueKind::Bool)) {
+        return Err(unproven("`sum` of what is no number"));
+    }
+    filters::sum(state, Value::from(values), None, start, std::iter::empty::<(String, Value)>().collect())
 }

@@ -17,8 +17,8 @@ use minijinja::machinery::ast::{self, BinOpKind, CallArg, CompareOpKind, Expr, S
 use minijinja::machinery::{CodeGenerator, Instructions, Span, eval, make_string_output, parse};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value};
 
-use super::bounds;
 use super::cheap::{is_constants, is_near, is_passing, is_short, is_text, is_view};
+use super::{bounds, strict, tags};
 
 /// How deep expressions and blocks may nest, in steps of the tree: `a + b + c` is two deep. The engine's compiler goes down the
 /// tree by recursion.
@@ -27,6 +27,8 @@ const DEEPEST_TREE: usize = 400;
 const LONGEST_NAME: usize = 256;
 /// What a captured block is called before it is put into a namespace; no template can write this name.
 const CAPTURED: &str = "zephyr:captured";
+/// Likewise what is assigned to attributes among other names.
+const ASSIGNED: [&str; 4] = ["zephyr:0", "zephyr:1", "zephyr:2", "zephyr:3"];
 
 /// A compiled template.
 #[derive(Debug)]
@@ -40,7 +42,8 @@ impl Program {
     pub(super) fn compile(name: &'static str, source: String, env: &Environment<'static>) -> Result<Program, Error> {
         let source = keep(source);
         let tree = parse(source, name, env.syntax().clone())?;
-        let mut rebuild = Rebuild::default();
+        let (macros, defaults) = tags::macros(source);
+        let mut rebuild = Rebuild { macros, defaults, ..Rebuild::default() };
         let mut out = Vec::new();
         rebuild.stmt(&tree, &mut out);
         if let Some(error) = rebuild.refused {
@@ -93,6 +96,9 @@ struct Rebuild {
     names_loop: bool,
     /// What the default that is being rebuilt must not name: the parameters of its macro.
     parameters: Vec<&'static str>,
+    /// The names of the template's macros, and of those that have defaults.
+    macros: BTreeSet<&'static str>,
+    defaults: BTreeSet<&'static str>,
     /// The first thing that no template may do.
     refused: Option<Error>,
 }
@@ -191,16 +197,15 @@ impl Rebuild {
                 let expr = self.solid(&node.expr);
                 if let Expr::GetAttr(attribute) = &node.target {
                     self.set_attribute(attribute, expr)
+                } else if has_attribute(&node.target) {
+                    return self.set_several(node, expr, out);
                 } else {
-                    if has_attribute(&node.target) {
-                        self.refuse("it sets an attribute among other names", node.span());
-                    }
                     Stmt::Set(Spanned::new(ast::Set { target: self.target(&node.target), expr }, node.span()))
                 }
             }
             Stmt::SetBlock(node) => {
                 let filter = node.filter.as_ref().map(|filter| self.expr(filter));
-                let body = self.body(&node.body);
+                let body = self.scope(&node.body);
                 let Expr::GetAttr(attribute) = &node.target else {
                     let target = self.target(&node.target);
                     out.push(Stmt::SetBlock(Spanned::new(ast::SetBlock { target, filter, body }, node.span())));
@@ -215,7 +220,8 @@ impl Rebuild {
                 Stmt::AutoEscape(Spanned::new(ast::AutoEscape { enabled, body }, node.span()))
             }
             Stmt::FilterBlock(node) => {
-                let (filter, body) = (self.expr(&node.filter), self.body(&node.body));
+                let made = filter(strict::TEXT, self.expr(&node.filter), Vec::new());
+                let (filter, body) = (made, self.scope(&node.body));
                 let filter_span = node.filter_span;
                 Stmt::FilterBlock(Spanned::new(ast::FilterBlock { filter, filter_span, body }, node.span()))
             }
@@ -254,7 +260,7 @@ impl Rebuild {
         let body = self.body(&node.body);
         self.recursive -= usize::from(node.recursive);
         let counted = std::mem::replace(&mut self.names_loop, outer);
-        let else_body = self.body(&node.else_body);
+        let else_body = self.scope(&node.else_body);
         let iter = filter(if counted { bounds::COUNTED } else { bounds::TOUCH }, iter, Vec::new());
         Spanned::new(
             ast::ForLoop { target, iter, filter_expr, recursive: node.recursive, body, else_body },
@@ -270,6 +276,36 @@ impl Rebuild {
         self.parameters = outer;
         let (name, body) = (self.name(node.name, node.span()), self.body(&node.body));
         Spanned::new(ast::Macro { name, args, defaults, body }, node.span())
+    }
+
+    /// A block whose variables end with it in jinja2, and not in the engine.
+    fn scope(&mut self, body: &[Stmt<'static>]) -> Vec<Stmt<'static>> {
+        let made = self.body(body);
+        if body.iter().all(|stmt| matches!(stmt, Stmt::EmitExpr(_) | Stmt::EmitRaw(_))) {
+            return made;
+        }
+        let block = ast::WithBlock { assignments: Vec::new(), body: made };
+        vec![Stmt::WithBlock(Spanned::new(block, Span::default()))]
+    }
+
+    /// `{% set namespace.name, other = values %}`: all are taken apart before any is set.
+    fn set_several(&mut self, node: &Spanned<ast::Set<'static>>, expr: Expr<'static>, out: &mut Vec<Stmt<'static>>) {
+        let (Expr::List(list), span) = (&node.target, node.span()) else { return };
+        if list.items.len() > ASSIGNED.len() || list.items.iter().any(|item| matches!(item, Expr::List(_))) {
+            return self.refuse("it sets an attribute among many other names", span);
+        }
+        let items = ASSIGNED.iter().take(list.items.len()).map(|name| variable(name, span)).collect();
+        let target = Expr::List(Spanned::new(ast::List { items }, span));
+        out.push(Stmt::Set(Spanned::new(ast::Set { target, expr }, span)));
+        for (item, name) in list.items.iter().zip(ASSIGNED) {
+            let made = match item {
+                Expr::GetAttr(attribute) => self.set_attribute(attribute, variable(name, span)),
+                item => {
+                    Stmt::Set(Spanned::new(ast::Set { target: self.target(item), expr: variable(name, span) }, span))
+                }
+            };
+            out.push(made);
+        }
     }
 
     /// `{% set namespace.name = value %}`, which prints nothing.
@@ -288,12 +324,31 @@ impl Rebuild {
         out
     }
 
+    /// `{key: value}`, whose keys must be such in Python.
+    fn map(&mut self, node: &Spanned<ast::Map<'static>>) -> Expr<'static> {
+        let key = |this: &mut Rebuild, key: &Expr<'static>| {
+            let made = this.solid(key);
+            if is_short(key) && !matches!(key, Expr::List(_) | Expr::Tuple(_)) {
+                made
+            } else {
+                filter(strict::HASHED, made, Vec::new())
+            }
+        };
+        let keys = node.keys.iter().map(|of| key(self, of)).collect();
+        let values = node.values.iter().map(|value| self.solid(value)).collect();
+        let made = Expr::Map(Spanned::new(ast::Map { keys, values }, node.span()));
+        walked_unless(is_constants(&node.keys) && is_constants(&node.values), made)
+    }
+
     fn expr_inside(&mut self, expr: &Expr<'static>) -> Expr<'static> {
         match expr {
             Expr::Var(node) => {
                 self.names_loop |= node.id == "loop";
                 if self.parameters.contains(&node.id) {
                     self.refuse("the default of a parameter names a parameter", node.span());
+                }
+                if self.macros.contains(node.id) {
+                    self.refuse("it takes a macro for a value", node.span());
                 }
                 variable(self.name(node.id, node.span()), node.span())
             }
@@ -341,6 +396,9 @@ impl Rebuild {
             }
             Expr::Test(node) => {
                 let expr = match node.name {
+                    "defined" | "undefined" if matches!(&node.expr, Expr::Var(name) if self.macros.contains(name.id)) => {
+                        as_it_is(&node.expr)
+                    }
                     "defined" | "undefined" | "none" | "iterable" | "string" | "mapping" | "number" => {
                         self.expr(&node.expr)
                     }
@@ -374,12 +432,7 @@ impl Rebuild {
                 let made = Expr::Tuple(Spanned::new(ast::Tuple { items }, node.span()));
                 walked_unless(is_constants(&node.items), made)
             }
-            Expr::Map(node) => {
-                let keys = node.keys.iter().map(|key| self.solid(key)).collect();
-                let values = node.values.iter().map(|value| self.solid(value)).collect();
-                let made = Expr::Map(Spanned::new(ast::Map { keys, values }, node.span()));
-                walked_unless(is_constants(&node.keys) && is_constants(&node.values), made)
-            }
+            Expr::Map(node) => self.map(node),
         }
     }
 
@@ -395,15 +448,22 @@ impl Rebuild {
             BinOpKind::Concat => return filter(bounds::CONCAT, left, vec![right]),
             BinOpKind::In => {
                 (left, right) = contained(&node.left, left, &node.right, right);
+                return filter(strict::IN, left, vec![right]);
             }
-            BinOpKind::Eq | BinOpKind::Ne | BinOpKind::Lt | BinOpKind::Lte | BinOpKind::Gt | BinOpKind::Gte => {
-                right = compared(&node.left, &node.right, right);
+            BinOpKind::Eq | BinOpKind::Ne => right = compared(&node.left, &node.right, right),
+            BinOpKind::Lt => return filter(strict::LESS, left, vec![compared(&node.left, &node.right, right)]),
+            BinOpKind::Lte => {
+                return filter(strict::LESS_OR_EQUAL, left, vec![compared(&node.left, &node.right, right)]);
             }
+            BinOpKind::Gt => return filter(strict::MORE, left, vec![compared(&node.left, &node.right, right)]),
+            BinOpKind::Gte => {
+                return filter(strict::MORE_OR_EQUAL, left, vec![compared(&node.left, &node.right, right)]);
+            }
+            BinOpKind::Mul => (left, right) = factors(&node.left, left, &node.right, right),
             BinOpKind::ScAnd
             | BinOpKind::ScOr
             | BinOpKind::Add
             | BinOpKind::Sub
-            | BinOpKind::Mul
             | BinOpKind::Div
             | BinOpKind::FloorDiv
             | BinOpKind::Rem
@@ -434,8 +494,10 @@ impl Rebuild {
             rights.push(right);
         } else {
             // In `a < b < c` each is on one side or the other.
-            expr = filter(bounds::WALK, expr, Vec::new());
-            rights = rights.into_iter().map(|right| filter(bounds::WALK, right, Vec::new())).collect();
+            let equal = node.ops.iter().all(|op| matches!(op.op, CompareOpKind::Eq | CompareOpKind::Ne));
+            let name = if equal { bounds::WALK } else { strict::NUMBER };
+            expr = filter(name, expr, Vec::new());
+            rights = rights.into_iter().map(|right| filter(name, right, Vec::new())).collect();
         }
         let ops = node.ops.iter().zip(rights).map(|(op, expr)| ast::CompareOp { op: op.op, expr }).collect();
         Expr::Compare(Spanned::new(ast::Compare { expr, ops }, node.span()))
@@ -470,7 +532,19 @@ impl Rebuild {
             };
             args = args.into_iter().map(wrap).collect();
         }
-        Spanned::new(ast::Call { expr: self.expr(&node.expr), args }, node.span())
+        let expr = match &node.expr {
+            Expr::Var(function) if self.macros.contains(function.id) => as_it_is(&node.expr),
+            expr => self.expr(expr),
+        };
+        if matches!(&node.expr, Expr::Var(function) if self.defaults.contains(function.id)) {
+            let given = |arg| match arg {
+                CallArg::Pos(expr) => CallArg::Pos(filter(strict::GIVEN, expr, Vec::new())),
+                CallArg::Kwarg(name, expr) => CallArg::Kwarg(name, filter(strict::GIVEN, expr, Vec::new())),
+                other => other,
+            };
+            args = args.into_iter().map(given).collect();
+        }
+        Spanned::new(ast::Call { expr, args }, node.span())
     }
 
     fn args(&mut self, args: &[CallArg<'static>], kept: bool) -> Vec<CallArg<'static>> {
@@ -495,6 +569,34 @@ fn has_attribute(target: &Expr<'_>) -> bool {
 
 fn variable(id: &'static str, span: Span) -> Expr<'static> {
     Expr::Var(Spanned::new(ast::Var { id }, span))
+}
+
+/// A name as it is.
+fn as_it_is(expr: &Expr<'static>) -> Expr<'static> {
+    match expr {
+        Expr::Var(node) => variable(node.id, node.span()),
+        other => variable(CAPTURED, other.span()),
+    }
+}
+
+/// Both sides of a product: a text or a list times a number with a fraction is none.
+fn factors(
+    left: &Expr<'static>,
+    left_rebuilt: Expr<'static>,
+    right: &Expr<'static>,
+    right_rebuilt: Expr<'static>,
+) -> (Expr<'static>, Expr<'static>) {
+    let number = |expr: &Expr<'static>| match expr {
+        Expr::Const(node) if node.value.is_number() => Some(node.value.is_integer()),
+        _ => None,
+    };
+    match (number(left), number(right)) {
+        (Some(false), _) | (_, Some(false)) => {
+            (filter(strict::NUMBER, left_rebuilt, Vec::new()), filter(strict::NUMBER, right_rebuilt, Vec::new()))
+        }
+        (Some(true), _) | (_, Some(true)) => (left_rebuilt, right_rebuilt),
+        _ => (filter(strict::FACTOR, left_rebuilt, Vec::new()), filter(strict::FACTOR, right_rebuilt, Vec::new())),
+    }
 }
 
 fn constant(node: &Spanned<ast::Const>) -> Expr<'static> {

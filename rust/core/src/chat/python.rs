@@ -11,6 +11,7 @@ use minijinja_contrib::pycompat;
 
 use super::bounds::{iterable, touch, walk};
 use super::filters::pairs;
+use super::strict::hashed;
 
 /// `str.isspace` of one character: Unicode white space and the four ASCII separators that Rust does not count.
 pub(super) fn is_space(c: char) -> bool {
@@ -43,6 +44,9 @@ pub(super) fn method(state: &mut State, value: &Value, name: &str, args: &[Value
                 Ok(iterable(pairs.map(|(key, value)| if name == "keys" { key } else { value }).collect()))
             }
             _ => {
+                if let ("get", Some(key)) = (name, args.first()) {
+                    hashed(key)?;
+                }
                 if matches!(name, "count" | "index") {
                     walk(state, value)?;
                 }
@@ -230,7 +234,9 @@ pub(super) fn to_json(state: &State, value: &Value, args: Rest<Value>, kwargs: K
     let mut args = args.0.into_iter();
     let mut option = |name: &str| match args.next() {
         Some(value) => Ok(Some(value)),
-        None => kwargs.get::<Option<Value>>(name),
+        // What is undefined has been given, too.
+        None if kwargs.has(name) => kwargs.get::<Value>(name).map(Some),
+        None => Ok(None),
     };
     let ensure_ascii = option("ensure_ascii")?.is_some_and(|value| value.is_true());
     let indent = option("indent")?.filter(|value| !value.is_none());
@@ -241,7 +247,7 @@ pub(super) fn to_json(state: &State, value: &Value, args: Rest<Value>, kwargs: K
         None => None,
         Some(indent) => Some(match (indent.as_str(), indent.as_usize()) {
             (Some(text), _) => text.to_string(),
-            (None, Some(width)) if width <= 64 => " ".repeat(width),
+            (None, Some(width)) if width <= 64 && indent.is_integer() => " ".repeat(width),
             _ => return Err(unproven("this `indent` of `tojson`")),
         }),
     };

@@ -5,6 +5,7 @@
 //!   which has the same white space and the same scope, and whose filter sees what stands between them.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 /// The filter that stands for the tags.
 pub(super) const FILTER: &str = "generation_of_zephyr_data";
@@ -62,6 +63,23 @@ pub(super) fn constructs(source: &str) -> Vec<&str> {
         }
     }
     found
+}
+
+/// The names of the macros of a template, and of those that have a default; `caller` is one if a `call` block has any.
+pub(super) fn macros(source: &str) -> (BTreeSet<&str>, BTreeSet<&str>) {
+    let (mut all, mut defaults) = (BTreeSet::new(), BTreeSet::new());
+    for text in constructs(source) {
+        let Some(inner) = text.strip_prefix("{%") else { continue };
+        let inner = inner.trim_start_matches(['-', '+']).trim_start();
+        let name = inner
+            .strip_prefix("macro")
+            .map(|rest| rest.trim_start().split(['(', ' ', '\n', '\t']).next().unwrap_or(""));
+        all.extend(name);
+        if name.is_some() || inner.starts_with("call") {
+            defaults.extend(inner.contains('=').then_some(name.unwrap_or("caller")));
+        }
+    }
+    (all, defaults)
 }
 
 /// The length of the comment, expression or statement that `text` begins with; 1 if it is only a brace.
