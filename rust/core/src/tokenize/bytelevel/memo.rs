@@ -261,7 +261,7 @@ impl Memo {
         let old = std::mem::replace(&mut self.buckets, larger);
         self.used = 0;
         for place in old.iter().flat_map(|bucket| bucket.0).filter(|place| place.count != 0) {
-            // A bucket becomes two, so there is room.
+            // A bucket becomes two or four, so there is room.
             self.put(place);
         }
         // What found no room before finds it now.

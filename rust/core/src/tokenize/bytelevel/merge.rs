@@ -435,6 +435,17 @@ mod tests {
         assert!(given_back > 0 && work.room >= SCAN);
     }
 
+    #[test]
+    fn the_last_of_several_merges_of_a_pair_counts() {
+        let mut bytes = [0; 256];
+        (0..).zip(&mut bytes).for_each(|(id, byte)| *byte = id);
+        let [a, b, c] = [b'a', b'b', b'c'].map(u32::from);
+        let table = Merges::new(&bytes, &[(a, b, 256), (b, c, 257), (a, b, 258)]).unwrap();
+        let mut out = Vec::new();
+        table.encode(b"abc ab", &mut Work::default(), &mut out);
+        assert_eq!(out, [a, 257, u32::from(b' '), 258]);
+    }
+
     /// Where each merge makes a better pair, the places of its rank are not gone through again for each.
     #[test]
     fn pieces_of_merges_that_put_others_off_are_not_quadratic() {

@@ -401,5 +401,7 @@ fn only_whole_definitions_are_recognised() {
     assert!(!recognised(&|value| value["model"]["continuing_subword_prefix"] = json!("##")));
     assert!(!recognised(&|value| value["model"]["vocab"]["x"] = value["model"]["vocab"]["y"].clone()));
     assert!(!recognised(&|value| value["model"]["vocab"]["zz"] = json!(u32::MAX)));
+    assert!(!recognised(&|value| value["model"]["vocab"]["zz"] = json!(MOST_IDS)));
+    assert!(recognised(&|value| value["model"]["vocab"]["zz"] = json!(MOST_IDS - 1)));
     assert!(!recognised(&|value| drop(value["model"]["vocab"].as_object_mut().unwrap().shift_remove("Ġ"))));
 }

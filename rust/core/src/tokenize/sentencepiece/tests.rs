@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use crate::tokenize::bytelevel::MOST_IDS;
 use crate::tokenize::masks_tests::{check_first, compare, every_other};
 use crate::tokenize::{Encoded, Scratch, Tokenizer};
 
@@ -75,6 +76,12 @@ fn all_forms_are_recognised() {
     assert_eq!(other.engine_name(), "tokenizers");
     let lower = json!({"type": "Lowercase"});
     assert_eq!(Tokenizer::from_json(&definition(&lower, &Value::Null)).unwrap().engine_name(), "tokenizers");
+    for (id, name) in [(MOST_IDS - 1, "exact-fast"), (MOST_IDS, "tokenizers")] {
+        let bare = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
+        let mut large: Value = serde_json::from_str(&definition(&bare, &Value::Null)).unwrap();
+        large["model"]["vocab"]["z"] = json!(id);
+        assert_eq!(Tokenizer::from_json(&large.to_string()).unwrap().engine_name(), name);
+    }
 }
 
 #[test]
