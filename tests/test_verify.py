@@ -35,6 +35,8 @@ class Tampered:
         real, marker = core().ChatEncoder(*arguments, **options), self.marker
 
         class Encoder:
+            engine = real.engine
+
             def encode(self, messages):
                 encoded = pa.array(real.encode(messages))
                 contents = [turn["content"] for turn in messages.to_pylist()[0]]
