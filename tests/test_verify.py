@@ -246,5 +246,8 @@ def test_one_child_tries_all_rows(prepare, with_template, rows, tmp_path, monkey
 
 
 def test_templates_that_are_never_executed_are_not_tried(prepare, rows, tmp_path, monkeypatch):
-    monkeypatch.setattr(trial, "_run", None)
-    prepare(rows, tmp_path / "out", verify=32)
+    calls = []
+    monkeypatch.setattr(trial, "_run", lambda *arguments: (calls.append(arguments), (0, 0))[1])
+    result = prepare(rows, tmp_path / "out", verify=32)
+    assert calls == []
+    assert (result.out / "packed").exists()
