@@ -16,6 +16,7 @@ mod mask;
 mod native;
 mod program;
 mod python;
+mod steps;
 mod strict;
 mod tags;
 mod template;

@@ -18,6 +18,7 @@ use minijinja::machinery::{CodeGenerator, Instructions, Span, eval, make_string_
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value};
 
 use super::cheap::{is_constants, is_near, is_passing, is_short, is_text, is_view};
+use super::steps::{compared, constant, contained, factors, filter, solid_if, variable, walked_unless};
 use super::{bounds, strict, tags};
 
 /// How deep expressions and blocks may nest, in steps of the tree: `a + b + c` is two deep. The engine's compiler goes down the
@@ -567,70 +568,10 @@ fn has_attribute(target: &Expr<'_>) -> bool {
     }
 }
 
-fn variable(id: &'static str, span: Span) -> Expr<'static> {
-    Expr::Var(Spanned::new(ast::Var { id }, span))
-}
-
 /// A name as it is.
 fn as_it_is(expr: &Expr<'static>) -> Expr<'static> {
     match expr {
         Expr::Var(node) => variable(node.id, node.span()),
         other => variable(CAPTURED, other.span()),
     }
-}
-
-/// Both sides of a product: a text or a list times a number with a fraction is none.
-fn factors(
-    left: &Expr<'static>,
-    left_rebuilt: Expr<'static>,
-    right: &Expr<'static>,
-    right_rebuilt: Expr<'static>,
-) -> (Expr<'static>, Expr<'static>) {
-    let number = |expr: &Expr<'static>| match expr {
-        Expr::Const(node) if node.value.is_number() => Some(node.value.is_integer()),
-        _ => None,
-    };
-    match (number(left), number(right)) {
-        (Some(false), _) | (_, Some(false)) => {
-            (filter(strict::NUMBER, left_rebuilt, Vec::new()), filter(strict::NUMBER, right_rebuilt, Vec::new()))
-        }
-        (Some(true), _) | (_, Some(true)) => (left_rebuilt, right_rebuilt),
-        _ => (filter(strict::FACTOR, left_rebuilt, Vec::new()), filter(strict::FACTOR, right_rebuilt, Vec::new())),
-    }
-}
-
-fn constant(node: &Spanned<ast::Const>) -> Expr<'static> {
-    Expr::Const(Spanned::new(ast::Const { value: node.value.clone() }, node.span()))
-}
-
-/// `input | name(args)`.
-fn filter(name: &'static str, input: Expr<'static>, args: Vec<Expr<'static>>) -> Expr<'static> {
-    let span = input.span();
-    let args = args.into_iter().map(CallArg::Pos).collect();
-    Expr::Filter(Spanned::new(ast::Filter { name, expr: Some(input), args }, span))
-}
-
-fn solid_if(passing: bool, made: Expr<'static>) -> Expr<'static> {
-    if passing { filter(bounds::SOLID, made, Vec::new()) } else { made }
-}
-
-fn walked_unless(cheap: bool, made: Expr<'static>) -> Expr<'static> {
-    if cheap { made } else { filter(bounds::WALK, made, Vec::new()) }
-}
-
-/// The right side of a comparison. It takes no longer than going through the smaller side.
-fn compared(left: &Expr<'static>, right: &Expr<'static>, rebuilt: Expr<'static>) -> Expr<'static> {
-    walked_unless(is_short(left) || is_short(right), rebuilt)
-}
-
-/// Both sides of `in`: what is looked for is compared with every item, hashed, or prepared for a search.
-fn contained(
-    left: &Expr<'static>,
-    left_rebuilt: Expr<'static>,
-    right: &Expr<'static>,
-    right_rebuilt: Expr<'static>,
-) -> (Expr<'static>, Expr<'static>) {
-    // A text is searched for the charge of its bytes, and the items of a list are charged one by one.
-    let cheap_right = is_short(left) || is_short(right);
-    (walked_unless(is_short(left), left_rebuilt), walked_unless(cheap_right, right_rebuilt))
 }
